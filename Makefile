@@ -1,0 +1,39 @@
+# Two commands: `make demo` and `make test`. Both make .venv/ first; later runs reuse it.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint bench test-pins clean
+
+demo: $(READY)
+	$(BIN)/hcpl demo --output demo_output
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/hcpl bench
+
+# The tests against the package versions of Kaggle's images; PYTHON must be 3.12, as there.
+test-pins:
+	for pins in early-2026 current; do \
+		$(PYTHON) -m venv .venv-$$pins && \
+		.venv-$$pins/bin/python -m pip install --quiet -r tests/kaggle_pins/$$pins.txt && \
+		.venv-$$pins/bin/python -m pip install --quiet --no-deps --no-build-isolation -e . && \
+		.venv-$$pins/bin/python -m pytest || exit 1; \
+	done
+
+$(READY): requirements.txt setup.py
+	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed (set PYTHON=/path/to/python)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf .venv demo_output build dist *.egg-info

@@ -1,0 +1,119 @@
+"""Seconds of the networks' forward passes, with random weights, and what they compute and move."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from hcpl_kernel.bench.counting import Operation, count_operations
+from hcpl_kernel.bench.timing import Timing, measure
+from hcpl_kernel.engines import Engine, make_engine
+from hcpl_kernel.ensemble import Ensemble
+from hcpl_kernel.networks import CellHybridNet, build
+from hcpl_kernel.networks.base import CellNetwork
+from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.pipeline.inference import GPU_BATCH, prepare
+from hcpl_kernel.segmentation.segmentator import predict
+from hcpl_kernel.segmentation.unet import build_segmentation
+
+CPU_BATCH = 4
+"""Cells of a timed forward pass on a CPU: fewer than a run takes, so that the benchmark ends in minutes. A CPU's
+seconds a cell hardly depend on it."""
+COUNTED_SIDE = 128
+"""Side of the image on which the segmentation network's operations are counted, px; they grow with its area."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkFigures:
+    """What one network costs.
+
+    Attributes:
+        forward: seconds a cell of the forward pass on ready tensors, one view.
+        preparing: seconds a cell of turning stored crops into the network's input.
+        scattering: seconds a cell of the scattering transform, which `forward` includes; None without one.
+        operations: of one cell.
+        batch: cells of the timed forward pass.
+        precision: what the descriptors are computed in.
+    """
+
+    forward: Timing
+    preparing: Timing
+    scattering: Timing | None
+    operations: list[Operation]
+    batch: int
+    precision: str
+
+
+def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, allowance: float) -> NetworkFigures:
+    """Measure a classifier or the completeness network with the torch engine.
+
+    Args:
+        spec: the network.
+        device: where it runs.
+        crop_size: side of the stored crops, px.
+        allowance: seconds for the timed forward passes.
+    """
+    network = build(spec).eval()
+    one = torch.rand(1, 4, spec.input_size, spec.input_size)
+    operations = count_operations(lambda: _logits(network, network.descriptors(one)), network.state_dict().values())
+    engine = make_engine("torch", network, device, spec.input_size)
+    batch = GPU_BATCH if device.type == "cuda" else CPU_BATCH
+    rng = np.random.default_rng(0)
+    with torch.inference_mode():
+        while True:
+            crops = rng.integers(0, 256, (batch, crop_size, crop_size, 4), dtype=np.uint8)
+            try:
+                cells = prepare(crops, spec, device)
+                forward = measure(partial(_forward, network, engine, cells), 5, allowance, device=device)
+                break
+            except torch.cuda.OutOfMemoryError:
+                if batch == 1:
+                    raise
+                batch //= 2
+                torch.cuda.empty_cache()
+        preparing = measure(lambda: prepare(crops, spec, device), allowance=0.5, device=device)
+        scattering = None
+        if isinstance(network, CellHybridNet):
+            scattering = measure(partial(network.scatter, cells), allowance=1.0, device=device).times(1 / batch)
+    return NetworkFigures(
+        forward.times(1 / batch), preparing.times(1 / batch), scattering, operations, batch, engine.precision
+    )
+
+
+def _forward(network: CellNetwork, engine: Engine, cells: torch.Tensor) -> torch.Tensor:
+    return _logits(network, engine.descriptors(cells))
+
+
+def _logits(network: CellNetwork, descriptors: torch.Tensor) -> torch.Tensor:
+    return network.cell_logits(descriptors)  # type: ignore[operator]
+
+
+def measure_segmentation(
+    ensemble: Ensemble, prepared: np.ndarray, device: torch.device
+) -> tuple[Timing, list[Operation]]:
+    """Seconds a field of both segmentation networks, and their operations.
+
+    Both have one architecture, so the cell network is measured, once, and counts twice.
+
+    Args:
+        ensemble: which networks.
+        prepared: (3, h, w) float32, one field as :func:`hcpl_kernel.segmentation.segmentator.prepare` gives it.
+        device: where they run.
+    """
+    network = build_segmentation(ensemble.cell).eval()
+    operations = _count_segmentation(network, prepared.shape[1] * prepared.shape[2])
+    network = network.to(device)
+    field = torch.from_numpy(prepared)[None].to(device)
+    on_gpu = device.type == "cuda"
+    timing = measure(lambda: predict(network, field), repeats=5 if on_gpu else 1, warm_up=on_gpu, device=device)
+    return timing.times(2), operations
+
+
+def _count_segmentation(network: nn.Module, pixels: int) -> list[Operation]:
+    image = torch.zeros(1, 3, COUNTED_SIDE, COUNTED_SIDE)
+    once = count_operations(lambda: network(image), network.state_dict().values())
+    return 2 * [operation.times(pixels / COUNTED_SIDE**2) for operation in once]

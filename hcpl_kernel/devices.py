@@ -1,0 +1,67 @@
+"""Which devices a run uses; only a real convolution tells whether a GPU works."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from hcpl_kernel.errors import DeviceError
+
+
+def resolve_devices(wanted: str) -> tuple[list[torch.device], list[str]]:
+    """Turn `--device` into devices that work.
+
+    Args:
+        wanted: "auto" (every GPU that works, else the CPU), "cpu", "cuda" (the first GPU), "cuda:0,1" (these GPUs), or
+            "cpu:2" (two workers with a share of the cores each).
+
+    Returns:
+        The devices, one a worker, and a sentence for each GPU that "auto" had to leave aside.
+
+    Raises:
+        DeviceError: if a device that was asked for is absent or cannot convolve.
+    """
+    if wanted == "auto":
+        good, notes = [], []
+        for index in range(torch.cuda.device_count()):
+            device = torch.device("cuda", index)
+            reason = probe(device)
+            if reason is None:
+                good.append(device)
+            else:
+                notes.append(f"GPU {index} cannot be used ({reason}); see `hcpl doctor`")
+        return good or [torch.device("cpu")], notes
+    match = re.fullmatch(r"cpu(?::([1-9]\d?))?|cuda(?::(\d+(?:,\d+)*))?", wanted)
+    if match is None:
+        raise DeviceError(f"device {wanted!r}; expected auto, cpu, cpu:2, cuda, cuda:0 or cuda:0,1")
+    if wanted.startswith("cpu"):
+        return [torch.device("cpu")] * int(match.group(1) or 1), []
+    devices = [torch.device("cuda", int(index)) for index in (match.group(2) or "0").split(",")]
+    for device in devices:
+        if not torch.cuda.is_available() or device.index >= torch.cuda.device_count():
+            raise DeviceError(f"{device} is not there: torch sees {torch.cuda.device_count()} GPUs; try --device cpu")
+        reason = probe(device)
+        if reason is not None:
+            raise DeviceError(f"{device} cannot run a convolution ({reason}); try --device cpu, or see `hcpl doctor`")
+    return devices, []
+
+
+def probe(device: torch.device) -> str | None:
+    """None if a small convolution runs on the device, else the first line of what went wrong."""
+    try:
+        with torch.no_grad():
+            torch.nn.functional.conv2d(
+                torch.ones(1, 4, 16, 16, device=device), torch.ones(8, 4, 3, 3, device=device)
+            ).sum().item()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def describe(devices: list[torch.device]) -> str:
+    """The devices in words, for the report."""
+    names = [
+        torch.cuda.get_device_name(d) if d.type == "cuda" else f"CPU, {torch.get_num_threads()} threads" for d in devices
+    ]
+    return ", ".join(names) if len(set(names)) > 1 or len(names) == 1 else f"{len(names)} x {names[0]}"

@@ -1,0 +1,49 @@
+"""The errors that this package raises on purpose: what, where, expected against found, and what to do."""
+
+from __future__ import annotations
+
+
+class HcplError(Exception):
+    """Base of every error that a user of this package is expected to meet."""
+
+
+class SettingsError(HcplError):
+    """A setting, option or settings file is unknown, missing or out of range."""
+
+
+class InputError(HcplError):
+    """Input files or arguments do not have the expected form."""
+
+
+class FieldError(InputError):
+    """One field of view cannot be used; the run goes on and the field gets its fallback row.
+
+    Attributes:
+        field_id: the ID of the field.
+        reason: one line that says what is wrong, without the ID.
+    """
+
+    def __init__(self, field_id: str, reason: str) -> None:
+        super().__init__(f"field {field_id}: {reason}")
+        self.field_id = field_id
+        self.reason = reason
+
+
+class WeightsError(HcplError):
+    """A weights file or manifest is missing, damaged, or does not fit the network that it is meant for."""
+
+
+class UnsafePickleError(WeightsError):
+    """A pickle names something that the converter refuses to call or create."""
+
+
+class SubmissionError(HcplError):
+    """A submission, a sample file or a mask string is not valid."""
+
+
+class DeviceError(HcplError):
+    """A requested device is absent or cannot run a real operation."""
+
+
+class DiskSpaceError(HcplError):
+    """A folder has too little free space for what has to be written."""

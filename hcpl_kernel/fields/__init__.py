@@ -1,0 +1,1 @@
+"""Finding and reading four-channel fields of view."""

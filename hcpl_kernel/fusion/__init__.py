@@ -1,0 +1,1 @@
+"""Joining the networks' probabilities (paper, "Multi-stream information fusion" and "Correlation-based ensembling")."""

@@ -1,0 +1,136 @@
+"""What all networks share: a timm base with four input channels, standardised inputs, a feature map in NCHW."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.networks.spec import NetworkSpec
+
+CHANNELS = 4
+LABEL_PRIOR = 0.08
+"""Initial probability of every class: a cell bears about 1.5 of 19 labels. Our choice; it keeps the first steps of a
+training with many negatives quiet."""
+
+
+class CellNetwork(nn.Module):
+    """A base that turns crops of cells into feature maps; its children turn those into logits.
+
+    Args:
+        spec: what to build.
+
+    Raises:
+        SettingsError: for a base that timm does not know, arguments that it does not take, or one without a
+            two-dimensional feature map.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.base = create_base(spec)
+        # Not in the weights file: the spec is where they are said.
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, CHANNELS, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, CHANNELS, 1, 1), persistent=False)
+        self.features = self._probe()
+
+    def standardise(self, cells: Tensor) -> Tensor:
+        """`(cells - mean) / std` in float32, given in the network's own precision; (N, 4, S, S) in [0, 1]."""
+        return ((cells.float() - self.mean.float()) / self.std.float()).to(self.mean.dtype)
+
+    def feature_map(self, cells: Tensor) -> Tensor:
+        """The base's last feature map.
+
+        Args:
+            cells: (N, 4, S, S) float32 in [0, 1], channels red, green, blue, yellow, S = `spec.input_size`.
+
+        Returns:
+            (N, D, h, w) float.
+        """
+        return self.base_map(cells)
+
+    def base_map(self, cells: Tensor) -> Tensor:
+        """What the base makes of the standardised cells; shapes as in :meth:`feature_map`."""
+        return self.to_nchw(self.base.forward_features(self.standardise(cells)))
+
+    def to_nchw(self, feature_map: Tensor) -> Tensor:
+        """A feature map of the base as (N, D, h, w); Swin and its kin give (N, h, w, D)."""
+        if feature_map.ndim != 4:
+            raise ValueError(f"a map of shape {tuple(feature_map.shape)}; take a convolutional or Swin base")
+        return feature_map.permute(0, 3, 1, 2) if self.channels_last_maps else feature_map
+
+    def _probe(self) -> int:
+        """The depth D of the feature map, from a forward pass of one empty cell."""
+        side = self.spec.input_size
+        training = self.base.training
+        self.base.eval()
+        try:
+            with torch.no_grad():
+                shape = self.base_map(torch.zeros(1, CHANNELS, side, side)).shape
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise SettingsError(
+                f"network {self.spec.name!r}: {self.spec.base} with base_kwargs {dict(self.spec.base_kwargs)} does not take "
+                f"cells of {side} x {side} px and give a two-dimensional feature map: {error}"
+            ) from error
+        self.base.train(training)
+        return shape[1]
+
+    @property
+    def channels_last_maps(self) -> bool:
+        """Whether the base's maps are (N, h, w, D)."""
+        return str(getattr(self.base, "output_fmt", "NCHW")) == "NHWC"
+
+    def descriptors(self, cells: Tensor) -> Tensor:
+        """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32, what the classifier sees of each cell."""
+        raise NotImplementedError
+
+
+def create_base(spec: NetworkSpec) -> Any:
+    """The timm model of a spec, without a classifier and without pretrained weights.
+
+    Raises:
+        SettingsError: see :class:`CellNetwork`.
+    """
+    if not timm.is_model(spec.base):
+        near = difflib.get_close_matches(spec.base, timm.list_models(), n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()"
+        raise SettingsError(f"network {spec.name!r}: timm has no model {spec.base!r}; {hint}")
+    fixed: dict[str, Any] = {"in_chans": CHANNELS, "num_classes": 0}
+    taken = sorted({*fixed, "pretrained", "checkpoint_path"} & set(spec.base_kwargs))
+    if taken:
+        raise SettingsError(
+            f"network {spec.name!r}: base_kwargs sets {', '.join(taken)}, which the network sets itself"
+        )
+    try:
+        base = timm.create_model(spec.base, pretrained=False, **fixed, **spec.base_kwargs)
+    except (TypeError, ValueError, AssertionError, KeyError) as error:
+        raise SettingsError(
+            f"network {spec.name!r}: timm's {spec.base} does not take base_kwargs {dict(spec.base_kwargs)}: {error}"
+        ) from error
+    return base
+
+
+class Classifier(nn.Linear):
+    """Fully connected layer on float32 descriptors, computed in the layer's own precision.
+
+    Args:
+        features: length of a descriptor.
+        outputs: number of logits.
+        prior: the probability that every output starts at, after a sigmoid.
+    """
+
+    def __init__(self, features: int, outputs: int, prior: float) -> None:
+        super().__init__(features, outputs)
+        nn.init.constant_(self.bias, math.log(prior / (1 - prior)))
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        """(N, D) float -> (N, outputs) logits."""
+        return super().forward(descriptors.to(self.weight.dtype))

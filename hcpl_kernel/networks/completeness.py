@@ -1,0 +1,38 @@
+"""The network of the VID's second module: how much of a cell was cut away."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hcpl_kernel.networks.base import CellNetwork, Classifier
+from hcpl_kernel.networks.spec import NetworkSpec
+
+CUT_CLASSES = ("below 30 %", "30-50 %", "50-80 %", "80-100 %")
+"""The part of the cell that is missing, in the order of the logits."""
+
+
+class CompletenessNet(CellNetwork):
+    """Base (the paper's is EfficientNet-B2) -> global average pooling -> FC, softmax over four classes of missing area.
+
+    Args:
+        spec: its base and input.
+
+    Raises:
+        SettingsError: see :class:`hcpl_kernel.networks.base.CellNetwork`.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.classifier = Classifier(self.features, len(CUT_CLASSES), prior=0.5)
+
+    def descriptors(self, cells: Tensor) -> Tensor:
+        """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32."""
+        return self.feature_map(cells).float().mean((2, 3))
+
+    def cell_logits(self, descriptors: Tensor) -> Tensor:
+        """(N, D) -> (N, 4) logits, for a softmax."""
+        return self.classifier(descriptors)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """(N, 4, S, S) float32 in [0, 1] -> (N, 4) logits."""
+        return self.cell_logits(self.descriptors(cells))

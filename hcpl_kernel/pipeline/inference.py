@@ -1,0 +1,142 @@
+"""One network over the crops of one shard: batching, masking, resizing, test-time views, precision, memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hcpl_kernel.cells.crops import YELLOW
+from hcpl_kernel.engines import make_engine
+from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.networks.spec import NetworkSpec
+
+CPU_BATCH = 16
+GPU_BATCH = 64
+"""Largest number of crops in a forward pass (our choice); halved on a GPU that runs out of memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a network says of one shard.
+
+    Attributes:
+        prob_cell: (N, 19) float32 in [0, 1] (`(N, 4)` for the completeness network), one row a cell.
+        prob_image: (F, 19) float32 in [0, 1], one row a field, for a DSA; None otherwise.
+    """
+
+    prob_cell: np.ndarray
+    prob_image: np.ndarray | None
+
+
+def prepare(crops: np.ndarray, spec: NetworkSpec, device: torch.device) -> torch.Tensor:
+    """Turn stored crops into a network's input.
+
+    Args:
+        crops: (n, S, S, 4) uint8 with the mask in the lowest bit of yellow.
+        spec: the network's input size and crop ("masked" sets what is outside the cell to zero).
+        device: where the tensor goes.
+
+    Returns:
+        (n, 4, input_size, input_size) float32 in [0, 1], channels red, green, blue, yellow, channels-last in memory.
+    """
+    packed = torch.from_numpy(np.array(crops))  # off the disk, once
+    if device.type == "cuda":
+        packed = packed.pin_memory().to(device, non_blocking=True)
+    mask = packed[..., YELLOW] & 1
+    cells = packed.permute(0, 3, 1, 2).float().div_(255)
+    if spec.crop == "masked":
+        cells *= mask[:, None]
+    if cells.shape[-1] != spec.input_size:
+        shrinking = cells.shape[-1] > spec.input_size
+        cells = functional.interpolate(
+            cells, (spec.input_size,) * 2, mode="bilinear", align_corners=False, antialias=shrinking
+        )
+    return cells.contiguous(memory_format=torch.channels_last)
+
+
+def view(cells: torch.Tensor, index: int) -> torch.Tensor:
+    """The `index`-th of the eight symmetries of the square; 0 is the identity, 1 the horizontal flip."""
+    turned = torch.rot90(cells, index // 2, (2, 3)) if index >= 2 else cells
+    return turned.flip(3) if index % 2 else turned
+
+
+class Predictor:
+    """Runs one network on one device.
+
+    Args:
+        network: the network, in evaluation mode.
+        spec: what it is.
+        device: where it runs.
+        engine: "torch" or "openvino".
+        views: test-time views, None for the spec's own.
+    """
+
+    def __init__(self, network: nn.Module, spec: NetworkSpec, device: torch.device, engine: str, views: int | None) -> None:
+        self._engine = make_engine(engine, network, device, spec.input_size)
+        self._network = network
+        self._spec = spec
+        self._device = device
+        self._views = views or spec.views
+        self.batch = GPU_BATCH if device.type == "cuda" else CPU_BATCH
+
+    @property
+    def precision(self) -> str:
+        """What the descriptors are computed in."""
+        return self._engine.precision
+
+    @torch.inference_mode()
+    def predict(self, crops: np.ndarray, field_of_cell: np.ndarray, fields: int) -> Prediction:
+        """Predict the cells of whole fields.
+
+        Args:
+            crops: (N, S, S, 4) uint8 from the cell store; all cells of each field must be there.
+            field_of_cell: (N,) int64 in [0, fields), the field of each cell.
+            fields: how many fields the shard has; a field may have no cell.
+
+        Raises:
+            torch.cuda.OutOfMemoryError: if not even a single crop fits on the GPU.
+        """
+        outputs = 4 if self._spec.kind == "completeness" else CLASS_COUNT
+        if len(crops) == 0:
+            image = np.zeros((fields, CLASS_COUNT), np.float32) if self._spec.kind == "dsa" else None
+            return Prediction(np.zeros((0, outputs), np.float32), image)
+        descriptors = self._descriptors(crops)
+        bag = torch.from_numpy(field_of_cell).to(self._device)
+        prob_cell, prob_image = [], []
+        for seen in descriptors:
+            logits = self._network.cell_logits(seen).float()  # type: ignore[operator]
+            prob_cell.append(logits.softmax(1) if self._spec.kind == "completeness" else logits.sigmoid())
+            if self._spec.kind == "dsa":
+                prob_image.append(self._network.image_logits(seen, bag, fields).float().sigmoid())  # type: ignore[operator]
+        return Prediction(_mean(prob_cell), _mean(prob_image) if prob_image else None)
+
+    def _descriptors(self, crops: np.ndarray) -> list[torch.Tensor]:
+        """The descriptors of all crops, (N, D) float32, one tensor a view."""
+        parts: list[list[torch.Tensor]] = [[] for _ in range(self._views)]
+        start = 0
+        while start < len(crops):
+            # even batches: the last one would otherwise be small and slow
+            batches = math.ceil((len(crops) - start) / self.batch)
+            stop = start + math.ceil((len(crops) - start) / batches)
+            try:
+                cells = prepare(crops[start:stop], self._spec, self._device)
+                seen = [self._engine.descriptors(view(cells, index)) for index in range(self._views)]
+            except torch.cuda.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                self.batch = max(1, min(self.batch, stop - start) // 2)
+                torch.cuda.empty_cache()
+                continue
+            for part, batch in zip(parts, seen, strict=True):
+                part.append(batch)
+            start = stop
+        return [torch.cat(part) for part in parts]
+
+
+def _mean(probabilities: list[torch.Tensor]) -> np.ndarray:
+    return torch.stack(probabilities).mean(0).cpu().numpy()

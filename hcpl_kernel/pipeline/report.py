@@ -1,0 +1,114 @@
+"""The run report: what ran, how long it took, what went wrong. Written as `run_report.json`, shown as text."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hcpl_kernel
+from hcpl_kernel.atomic import atomic_open
+from hcpl_kernel.errors import InputError
+
+FILE_NAME = "run_report.json"
+PACKAGES = ("torch", "timm", "numpy", "pandas", "opencv-python-headless", "opencv-python", "numba", "xgboost", "safetensors")
+
+
+@dataclasses.dataclass
+class RunReport:
+    """Facts of a run, filled as it goes.
+
+    Attributes:
+        settings: the run's settings as given.
+        weights: name of the ensemble, whether it is trained, hash of each file.
+        device: what the networks ran on, in words.
+        counts: fields, readable fields, cells.
+        stages: stage -> seconds of this run and counts.
+        networks: network -> state ("done", "left out"), seconds, cells a second.
+        problems: one entry a field that could not be used: ID, reason.
+        degradations: whatever made the result less than asked for, one sentence each.
+    """
+
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    weights: dict[str, Any] = dataclasses.field(default_factory=dict)
+    device: str = ""
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    networks: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    problems: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    degradations: list[str] = dataclasses.field(default_factory=list)
+    started: float = dataclasses.field(default_factory=time.time)
+
+    def degrade(self, text: str) -> None:
+        """Note once that something fell short of what was asked for."""
+        if text not in self.degradations:
+            self.degradations.append(text)
+
+    def problem(self, field_id: str, reason: str) -> None:
+        """Note that a field could not be used."""
+        self.problems.append({"ID": field_id, "reason": reason})
+
+    @property
+    def degraded(self) -> bool:
+        """True when anything fell short."""
+        return bool(self.degradations or self.problems)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a stage; the block may add counts to the dictionary that it gets."""
+        facts: dict[str, Any] = {}
+        start = time.perf_counter()
+        try:
+            yield facts
+        finally:
+            self.stages[name] = {"seconds": round(time.perf_counter() - start, 3), **facts}
+
+    def write(self, folder: Path) -> None:
+        """Write `run_report.json`, atomically."""
+        values = {"schema": 1, "versions": versions(), **dataclasses.asdict(self)}
+        values["seconds"] = round(time.time() - values.pop("started"), 3)
+        with atomic_open(folder / FILE_NAME) as file:
+            json.dump(values, file, indent=1, default=str)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the packages that it stands on, where they are installed."""
+    found = {"hcpl_kernel": hcpl_kernel.__version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def format_report(folder: Path) -> str:
+    """The report of a work folder as text for people.
+
+    Raises:
+        InputError: if the folder holds no report.
+    """
+    path = folder / FILE_NAME
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is no readable run report ({error}); is {folder} a work folder?") from error
+    counts, weights = values["counts"], values["weights"]
+    lines = [
+        f"weights   {weights.get('name')}" + ("" if weights.get("trained") else "  (UNTRAINED: probabilities mean nothing)"),
+        f"device    {values['device']}",
+        f"fields    {counts.get('fields', 0)}, readable {counts.get('readable', 0)}, cells {counts.get('cells', 0)}",
+    ]
+    lines += [f"stage     {name:<22} {facts['seconds']:9.1f} s" for name, facts in values["stages"].items()]
+    for name, facts in values["networks"].items():
+        speed = f"{facts['seconds']:9.1f} s" if facts["state"] == "done" else "left out: " + facts.get("reason", "")
+        lines.append(f"network   {name:<22} {speed}")
+    lines += [f"problem   {entry['ID']}: {entry['reason']}" for entry in values["problems"]]
+    lines += [f"degraded  {text}" for text in values["degradations"]]
+    return "\n".join(lines)

@@ -1,0 +1,148 @@
+"""Writing a submission: prediction strings from masks and probabilities, rows streamed into an atomically made file."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hcpl_kernel.atomic import atomic_open
+from hcpl_kernel.errors import InputError, SubmissionError
+from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.submission.reading import HEADER, open_rows
+from hcpl_kernel.submission.rle import empty_mask
+
+
+@dataclasses.dataclass(frozen=True)
+class SubmissionRow:
+    """One field of view in a submission.
+
+    Attributes:
+        id: the field's ID.
+        width, height: the field's size, px.
+        prediction_string: `label confidence mask` triples, joined by blanks.
+    """
+
+    id: str
+    width: int
+    height: int
+    prediction_string: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleSubmission:
+    """What a sample submission prescribes.
+
+    Attributes:
+        header: the four column names as the file has them.
+        rows: the sample's own (dummy) rows, in its order.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[SubmissionRow, ...]
+
+    @cached_property
+    def by_id(self) -> dict[str, SubmissionRow]:
+        """ID -> the sample's own row."""
+        return {row.id: row for row in self.rows}
+
+
+def read_sample(path: str | Path) -> SampleSubmission:
+    """Read a sample submission; an empty prediction string becomes :func:`fallback_string`.
+
+    Raises:
+        SubmissionError: if the file is absent or no submission, or an ID stands in it twice.
+    """
+    rows: dict[str, SubmissionRow] = {}
+    with open_rows(path) as (header, lines):
+        for number, fields in lines:
+            where = f"{path}, line {number}"
+            if len(fields) != len(HEADER):
+                raise SubmissionError(f"{where}: {len(fields)} columns, expected {', '.join(header)}")
+            field_id, *size, text = fields
+            if not field_id or field_id in rows:
+                raise SubmissionError(f"{where}: the ID {field_id!r} is {'there twice' if field_id else 'empty'}")
+            try:
+                width, height = map(int, size)
+                rows[field_id] = SubmissionRow(field_id, width, height, text.strip() or fallback_string(height, width))
+            except (ValueError, InputError) as error:
+                raise SubmissionError(f"{where}: width and height are {size}, expected pixels ({error})") from error
+    if not rows:
+        raise SubmissionError(f"{path} has no rows")
+    return SampleSubmission(header, tuple(rows.values()))
+
+
+def fallback_string(height: int, width: int) -> str:
+    """The prediction string of a field without cells: class 0, confidence 1, no pixel (the sample's dummy row)."""
+    return f"0 1 {empty_mask(height, width)}"
+
+
+def prediction_string(masks: Sequence[str], probabilities: NDArray[Any]) -> str:
+    """The prediction string of a field: every class of every cell.
+
+    Confidences have six significant digits: the metric knows their ranks only, and rounding changes no order; values
+    that agree to six digits tie (our choice, against a longer file).
+
+    Args:
+        masks: n mask strings, one a cell, n >= 1 (a field without cells has :func:`fallback_string`).
+        probabilities: `(n, 19) float in [0, 1]`, one column a class.
+
+    Raises:
+        InputError: if the shapes do not fit or a probability is not in [0, 1].
+    """
+    probabilities = np.asarray(probabilities)
+    if not len(masks) or probabilities.shape != (len(masks), CLASS_COUNT):
+        raise InputError(
+            f"{len(masks)} masks and probabilities of shape {probabilities.shape}, "
+            f"expected (cells, {CLASS_COUNT}) with at least one cell"
+        )
+    if not (probabilities.min() >= 0 and probabilities.max() <= 1):  # NaN fails both
+        raise InputError(
+            f"probabilities from {probabilities.min()} to {probabilities.max()}, expected finite numbers in [0, 1]"
+        )
+    triples: list[str] = []
+    for mask, row in zip(masks, probabilities.tolist(), strict=True):
+        triples += [f"{label} {confidence:.6g} {mask}" for label, confidence in enumerate(row)]
+    return " ".join(triples)
+
+
+def write_submission(path: str | Path, rows: Iterable[SubmissionRow], header: Sequence[str] = HEADER) -> int:
+    """Write a submission; the file appears under its name only when it is complete.
+
+    Args:
+        path: the CSV.
+        rows: one row a field, taken one at a time.
+        header: the column names, the sample's where there is one.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        SubmissionError: if there is no row, an ID comes twice, or a prediction string is empty or would need quoting;
+            an earlier file stays.
+    """
+    seen: set[str] = set()
+    with atomic_open(Path(path)) as file:
+        file.write(",".join(header) + "\n")
+        # The long column goes past the CSV writer, which would look at every character for one that needs quoting.
+        writer = csv.writer(file, lineterminator=",")
+        for row in rows:
+            text = row.prediction_string
+            if row.id in seen:
+                raise SubmissionError(f"{path}: the ID {row.id!r} comes twice, expected one row a field")
+            if not text:
+                raise SubmissionError(f"{path}: field {row.id} has an empty prediction string; use fallback_string")
+            if any(character in text for character in ',"\r\n'):
+                raise SubmissionError(f"{path}: field {row.id}: the prediction string holds a comma, quote or line end")
+            seen.add(row.id)
+            writer.writerow((row.id, row.width, row.height))
+            file.write(text + "\n")
+        if not seen:
+            raise SubmissionError(f"{path}: no rows to write")
+    return len(seen)

@@ -1,0 +1,47 @@
+"""Packaging of hcpl_kernel; the exact versions of the development environment are in requirements.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (ROOT / "hcpl_kernel" / "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="hcpl-kernel",
+    version=VERSION,
+    description="Offline single-cell protein localisation (HCPL) for Human Protein Atlas images",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["hcpl_kernel", "hcpl_kernel.*"]),
+    package_data={"hcpl_kernel": ["py.typed"]},
+    install_requires=[
+        "torch>=2.2",
+        "torchvision",
+        "timm>=1.0.9",
+        "numpy>=1.24",
+        "pandas>=2.0",
+        "opencv-python-headless>=4.8",
+        "numba>=0.59",
+        "safetensors>=0.4",
+        "xgboost>=2.0",
+        "pycocotools>=2.0.7",
+        "tqdm>=4.60",
+        "pillow>=9.1",
+        "psutil>=5.9",
+        "matplotlib>=3.7",
+    ],
+    extras_require={
+        "cpu": ["openvino>=2024.4"],
+        "explain": ["umap-learn>=0.5", "scikit-learn>=1.3"],
+        "reference": ["kymatio>=0.3", "scikit-image>=0.25"],
+        "train": ["lightning-fabric>=2.4"],
+    },
+    entry_points={"console_scripts": ["hcpl = hcpl_kernel.cli:main"]},
+)

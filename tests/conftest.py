@@ -1,0 +1,37 @@
+"""Where the tests find real material; tests that need it are skipped, with the reason, where it is absent.
+
+The networks of the tests are tiny: threads cost them more than they give, above all on a busy machine.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def _data_folder() -> Path:
+    return Path(os.environ.get("HCPL_DATA", CHECKOUT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def hpa_data() -> Path:
+    """The folder of real HPA material (`fields_512`, `fields_full`, ...)."""
+    folder = _data_folder()
+    if not folder.is_dir():
+        pytest.skip(f"no real HPA material at {folder}; set HCPL_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """The folder of reference material beside the real data (network names and vectors)."""
+    folder = _data_folder().parent / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"no reference material at {folder}; set HCPL_DATA to the data folder beside it")
+    return folder

@@ -1,0 +1,296 @@
+"""A whole run: what it writes, what it survives, and how it resumes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+import hcpl_kernel
+from hcpl_kernel.cli import main
+from hcpl_kernel.fields.locate import CHANNELS
+from hcpl_kernel.pipeline import field_stage, network_stage
+from hcpl_kernel.pipeline.inference import Predictor
+from hcpl_kernel.submission import decode_mask, validate_submission
+
+from .conftest import PIXEL_SIZE, write_field
+
+Predict = Callable[..., int]
+
+
+@pytest.fixture
+def predict(small_ensemble: Path, tmp_path: Path) -> Predict:
+    """`hcpl predict` into tmp_path, given the fields and further options."""
+
+    def call(fields_dir: Path, *options: str) -> int:
+        base = ["predict", str(fields_dir), "--weights", str(small_ensemble), "--output", str(tmp_path / "submission.csv")]
+        return main([*base, "--work", str(tmp_path / "work"), "--pixel-size", str(PIXEL_SIZE), "--device", "cpu", *options])
+
+    return call
+
+
+def given_labels(fields: Path) -> list[str]:
+    return ["--labels", str(fields / "masks")]
+
+
+def report(tmp_path: Path) -> dict[str, Any]:
+    return json.loads((tmp_path / "work" / "run_report.json").read_text())
+
+
+def test_a_run_writes_everything_that_the_contract_names(predict: Predict, fields: Path, tmp_path: Path) -> None:
+    assert predict(fields) == 0
+    assert validate_submission(tmp_path / "submission.csv").ok
+    submission = pd.read_csv(tmp_path / "submission.csv")
+    assert list(submission.columns) == ["ID", "ImageWidth", "ImageHeight", "PredictionString"]
+    assert submission["ID"].tolist() == ["a", "b", "c"]
+    assert submission[["ImageWidth", "ImageHeight"]].to_numpy().tolist() == [[256, 256], [256, 256], [320, 224]]
+    work = tmp_path / "work"
+    for field_id, shape in (("a", (256, 256)), ("c", (224, 320))):
+        for kind in ("cells", "nuclei"):
+            labels = cv2.imread(str(work / "labels" / f"{field_id}_{kind}.png"), cv2.IMREAD_UNCHANGED)
+            assert labels.dtype == np.uint16 and labels.shape == shape
+    assert report(tmp_path)["networks"]["clh_efficientnet"]["state"] == "done"
+
+
+def test_given_labels_become_masks_rows_and_probabilities(predict: Predict, fields: Path, tmp_path: Path) -> None:
+    assert predict(fields, *given_labels(fields)) == 0
+    cells = pd.read_csv(tmp_path / "work" / "cells.csv")
+    expected = ["ID", "cell", "x", "y", "width", "height", "area", "nucleus_area", "integrity", "best_class"]
+    assert list(cells.columns) == expected + [f"prob_{k}" for k in range(19)]
+    prob = cells[[f"prob_{k}" for k in range(19)]].to_numpy()
+    assert ((prob >= 0) & (prob <= 1)).all() and cells["integrity"].between(0, 1).all()
+    rows = pd.read_csv(tmp_path / "submission.csv").set_index("ID")["PredictionString"]
+    for field_id in "abc":
+        truth = cv2.imread(str(fields / "masks" / f"{field_id}_cells.png"), cv2.IMREAD_UNCHANGED)
+        own = cells[cells["ID"] == field_id]
+        assert sorted(own["cell"]) == [c for c in np.unique(truth) if c]
+        parts = rows[field_id].split(" ")
+        assert len(parts) == 3 * 19 * len(own)
+        first = decode_mask(parts[2], *truth.shape)
+        assert (first == (truth == own["cell"].iloc[0])).all()
+        confidences = np.array(parts[1::3], float).reshape(len(own), 19)
+        by_label = np.take_along_axis(confidences, np.array(parts[0::3], int).reshape(len(own), 19).argsort(1), 1)
+        np.testing.assert_allclose(by_label, own[[f"prob_{k}" for k in range(19)]], rtol=1e-5)
+
+
+def test_header_order_and_missing_images_follow_the_sample(predict: Predict, fields: Path, tmp_path: Path) -> None:
+    zero = "eNoLCAgIMAEABJkBdQ=="
+    sample = tmp_path / "sample.csv"
+    sample.write_text(
+        "ImageID,ImageWidth,ImageHeight,PredictionString\n"
+        f"c,320,224,0 1 x\nmissing,2048,2048,0 1 {zero}\nb,256,256,0 1 x\n"
+    )
+    assert predict(fields, *given_labels(fields), "--sample", str(sample)) == 0
+    submission = pd.read_csv(tmp_path / "submission.csv")
+    assert submission.columns[0] == "ImageID"
+    assert submission["ImageID"].tolist() == ["c", "missing", "b"]
+    assert submission["PredictionString"][1] == f"0 1 {zero}"
+    assert len(submission["PredictionString"][0]) > 100
+    assert any("not in the sample" in text for text in report(tmp_path)["degradations"])
+
+
+def broken_folder(folder: Path, image: np.ndarray) -> list[str]:
+    """A good field and ten kinds of broken ones; returns the broken ones' IDs."""
+    write_field(folder, "good", image)
+    names = ["truncated", "empty", "text", "missing", "size", "flat", "float", "folder", "half", "colours"]
+    for name in names:
+        write_field(folder, name, image)
+
+    def path(name: str, channel: str = "green") -> Path:
+        return folder / f"{name}_{channel}.png"
+
+    data = path("truncated").read_bytes()
+    path("truncated").write_bytes(data[: len(data) // 2])
+    path("empty").write_bytes(b"")
+    path("text").write_text("this is no image")
+    path("missing").unlink()
+    cv2.imwrite(str(path("size")), image[1][:-8])
+    cv2.imwrite(str(path("flat")), image[1][:8, :8])
+    for channel in ("red", "green", "blue", "yellow"):
+        path("float", channel).unlink()
+        cv2.imwrite(str(folder / f"float_{channel}.tif"), image[1].astype(np.float32))
+    path("folder").unlink()
+    path("folder").mkdir()
+    damaged = bytearray(path("half").read_bytes())
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 64] = b"\xff" * 64
+    path("half").write_bytes(bytes(damaged))
+    for channel in ("red", "blue", "yellow"):
+        path("colours", channel).unlink()
+    return names
+
+
+def test_ten_kinds_of_broken_input_lose_nothing(predict: Predict, fields: Path, tmp_path: Path) -> None:
+    image = np.stack([cv2.imread(str(fields / f"a_{c}.png"), cv2.IMREAD_UNCHANGED) for c in CHANNELS])
+    broken = broken_folder(tmp_path / "broken", image)
+    assert predict(tmp_path / "broken") == 0
+    problems = {entry["ID"]: entry["reason"] for entry in report(tmp_path)["problems"]}
+    assert set(problems) == set(broken) and all(problems.values())
+    submission = pd.read_csv(tmp_path / "submission.csv")
+    assert set(submission["ID"]) == {*broken, "good"}
+    assert validate_submission(tmp_path / "submission.csv").ok
+    fallback = submission.set_index("ID")["PredictionString"].drop("good")
+    assert fallback.str.match(r"^0 1 \S+$").all()
+
+
+def test_with_nothing_readable_the_fallback_is_written_and_the_exit_code_is_2(
+    predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad").mkdir()
+    for channel in ("red", "green", "blue", "yellow"):
+        (tmp_path / "bad" / f"x_{channel}.png").write_text("no image")
+    assert predict(tmp_path / "bad") == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0 and "none of the 1 fields" in error
+    assert validate_submission(tmp_path / "submission.csv").ok
+
+
+def test_an_empty_folder_is_bad_use(predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "nothing").mkdir()
+    assert predict(tmp_path / "nothing") == 2
+    assert "hcpl:" in capsys.readouterr().err
+
+
+def test_missing_weights_leave_a_fallback(fields: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "w").mkdir()
+    output = tmp_path / "submission.csv"
+    assert main(["predict", str(fields), "--weights", str(tmp_path / "w"), "--output", str(output)]) == 2
+    assert "ensemble.json" in capsys.readouterr().err
+    assert validate_submission(output).ok
+
+
+def test_a_damaged_weights_file_is_refused(
+    fields: Path, small_ensemble: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = shutil.copytree(small_ensemble, tmp_path / "w")
+    path = damaged / "cla_efficientnet.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    assert main(["predict", str(fields), "--weights", str(damaged), "--output", str(tmp_path / "s.csv")]) == 2
+    assert "cla_efficientnet" in capsys.readouterr().err
+
+
+def test_strict_turns_a_degradation_into_exit_code_1(predict: Predict, fields: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fields, tmp_path / "fields")
+    (folder / "b_red.png").unlink()
+    assert predict(folder, "--strict") == 1
+
+
+def test_a_second_run_computes_nothing(
+    predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert predict(fields, *given_labels(fields)) == 0
+    first = (tmp_path / "submission.csv").read_bytes()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(Predictor, "predict", never)
+    monkeypatch.setattr(field_stage, "crop_cells", never)
+    assert predict(fields, *given_labels(fields)) == 0
+    assert (tmp_path / "submission.csv").read_bytes() == first
+    assert report(tmp_path)["stages"]["fields"]["resumed"] == 1
+
+
+def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(
+    predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hcpl_kernel.pipeline.shards.FIELDS_PER_SHARD", 1)
+    assert predict(fields, *given_labels(fields)) == 0
+    undisturbed = (tmp_path / "submission.csv").read_bytes()
+    original, calls = network_stage._predict_shard, []
+
+    def killed(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 5:  # in the middle of the second network
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(network_stage, "_predict_shard", killed)
+    assert predict(fields, *given_labels(fields), "--fresh") == 130
+    assert validate_submission(tmp_path / "submission.csv").ok
+    assert predict(fields, *given_labels(fields)) == 0
+    assert len(calls) == 5 + 12 - 4  # four networks on three shards, four of them done before the kill
+    assert (tmp_path / "submission.csv").read_bytes() == undisturbed
+
+
+def test_another_input_is_not_taken_for_a_finished_one(predict: Predict, fields: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fields, tmp_path / "fields")
+    assert predict(folder, *given_labels(fields)) == 0
+    before = pd.read_csv(tmp_path / "work" / "cells.csv")
+    other = cv2.imread(str(folder / "a_green.png"), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(folder / "a_green.png"), 255 - other)
+    assert predict(folder, *given_labels(fields)) == 0
+    after = pd.read_csv(tmp_path / "work" / "cells.csv")
+    changed = (before["prob_0"] != after["prob_0"]).groupby(before["ID"]).any()
+    assert changed["a"] and not changed["c"]
+
+
+def test_a_passed_time_limit_costs_networks_and_never_images(
+    predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HCPL_STARTED_AT", str(time.time() - 995))
+    assert predict(fields, *given_labels(fields), "--time-limit", "1000s") == 0
+    assert pd.read_csv(tmp_path / "submission.csv")["ID"].tolist() == ["a", "b", "c"]
+    assert validate_submission(tmp_path / "submission.csv").ok
+    values = report(tmp_path)
+    assert all(n["state"] == "left out" for n in values["networks"].values())
+    assert any("time limit" in entry["reason"] for entry in values["problems"])
+
+
+def test_the_slow_network_is_left_out_and_the_others_stay(
+    predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = network_stage._predict_shard
+
+    def slow(predictor: Predictor, shard: Any) -> Any:
+        if predictor._spec.name == "cla_efficientnet":
+            time.sleep(1.5)
+        return original(predictor, shard)
+
+    monkeypatch.setattr(network_stage, "_predict_shard", slow)
+    monkeypatch.setattr("hcpl_kernel.pipeline.shards.FIELDS_PER_SHARD", 1)
+
+    class Clock:
+        for_fields, for_networks = float("inf"), 2.5
+
+    monkeypatch.setattr("hcpl_kernel.pipeline.run.TimeBudget", lambda limit: Clock())
+    assert predict(fields, *given_labels(fields)) == 0
+    networks = report(tmp_path)["networks"]
+    assert networks["cla_efficientnet"]["state"] == "left out"
+    assert networks["dsa_efficientnet"]["state"] == networks["clh_efficientnet"]["state"] == "done"
+    assert len(pd.read_csv(tmp_path / "submission.csv")["PredictionString"][0]) > 100
+
+
+def test_two_workers_give_the_same_submission_as_one(
+    predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hcpl_kernel.pipeline.shards.FIELDS_PER_SHARD", 1)
+    monkeypatch.setattr("hcpl_kernel.engines.native_half", lambda device: None)  # float32: the comparison is of numbers
+    assert predict(fields, *given_labels(fields)) == 0
+    one = pd.read_csv(tmp_path / "work" / "cells.csv")
+    assert predict(fields, *given_labels(fields), "--device", "cpu:2", "--fresh") == 0
+    two = pd.read_csv(tmp_path / "work" / "cells.csv")
+    pd.testing.assert_frame_equal(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_limit_predicts_the_first_fields(predict: Predict, fields: Path, tmp_path: Path) -> None:
+    assert predict(fields, *given_labels(fields), "--limit", "1") == 0
+    assert pd.read_csv(tmp_path / "submission.csv")["ID"].tolist() == ["a"]
+
+
+def test_the_python_function_is_the_command(small_ensemble: Path, fields: Path, tmp_path: Path) -> None:
+    result = hcpl_kernel.predict(
+        fields, small_ensemble, tmp_path / "s.csv", labels=fields / "masks", pixel_size=PIXEL_SIZE, device="cpu"
+    )
+    assert (result.fields, result.readable) == (3, 3)
+    assert result.cells == len(pd.read_csv(result.work / "cells.csv"))
+    assert result.output.is_file()

@@ -1,0 +1,204 @@
+"""Cell sets, folds, batches and the short training of classifiers on simulated fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
+from hcpl_kernel.cells.table import measure_cells
+from hcpl_kernel.ensemble import read_ensemble
+from hcpl_kernel.errors import InputError, SettingsError, WeightsError
+from hcpl_kernel.networks import build
+from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.settings import from_mapping, read_json
+from hcpl_kernel.simulation import simulate_field
+from tools.simulate.dataset import DatasetSettings, make_dataset
+from tools.train.cell_augmentation import AugmentationSettings, augment_cells
+from tools.train.cell_set import CellSet, CellSource, assign_folds, make_cell_set, read_table
+from tools.train.cell_tasks import CellSampler
+from tools.train.cells import CellTraining, load_pretrained, train_cells
+from tools.train.integrity import IntegrityTraining
+from tools.train.mini import MiniTraining
+from tools.train.predictions import StoredPredictions
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "tools" / "train" / "configs"
+SPEC = NetworkSpec(name="dsa_tiny", kind="dsa", base="test_resnet", input_size=32, file="dsa_tiny.safetensors")
+RUN = {"steps": 30, "learning_rate": 0.003, "accelerator": "cpu", "log_every": 5, "checkpoint_every": 30}
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> CellSet:
+    """Six simulated fields of 128 px and their true masks, cropped at 48 px."""
+    folder = tmp_path_factory.mktemp("set")
+    make_dataset(DatasetSettings(fields=6, seed=5, size=128, frequency="balanced"), folder / "fields")
+    fields = folder / "fields"
+    source = CellSource(
+        str(fields), str(fields / "train.csv"), masks=str(fields / "masks"), pixel_size=0.32, crop_size=48
+    )
+    made = make_cell_set(source, folder / "cells")
+    assert np.array_equal(make_cell_set(source, folder / "cells").first, made.first)  # opened, not made again
+    with pytest.raises(SettingsError, match="another source"):
+        make_cell_set(dataclasses.replace(source, crop_size=64), folder / "cells")
+    return made
+
+
+def settings(spec: NetworkSpec = SPEC, **changes: object) -> CellTraining:
+    network = {k: v for k, v in dataclasses.asdict(spec).items() if k in ("name", "kind", "base", "input_size", "file")}
+    values: dict = {"network": network, "run": RUN, "images": 3, "cells": 4, "batch": 16, "folds": 2}
+    return CellTraining(**{**values, **changes})
+
+
+def test_a_set_holds_what_prediction_would_crop(cells: CellSet) -> None:
+    field = DatasetSettings(fields=6, seed=5, size=128).field_seed(2)
+    truth = simulate_field(field, (128, 128), 0.32, frequency="balanced")
+    place = list(cells.ids).index(DatasetSettings(fields=6, seed=5).field_id(2))
+    expected = crop_cells(to_display_bytes(truth.image), truth.cells, measure_cells(truth.cells), 48)
+    assert np.array_equal(cells.crops(place), expected)
+    assert np.flatnonzero(cells.image_labels[place]).tolist() == list(truth.image_labels)
+    table = measure_cells(truth.cells)
+    inside = (table.x > 0) & (table.y > 0) & (table.x + table.width < 128) & (table.y + table.height < 128)
+    assert np.array_equal(cells.whole[cells.first[place] : cells.first[place + 1]], inside)
+
+
+def test_tables_with_names_and_groups(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("Image,Where,Antibody\na,Nucleoli;Cytosol,1\nb,,2\n")
+    (tmp_path / "map.json").write_text(json.dumps({"Nucleoli": 2, "Cytosol": 16}))
+    source = CellSource(
+        "", str(tmp_path / "table.csv"), masks="", id_column="Image", label_column="Where", group_column="Antibody",
+        separator=";", class_map=str(tmp_path / "map.json"),
+    )  # fmt: skip
+    labels, groups = read_table(source)
+    assert np.flatnonzero(labels["a"]).tolist() == [2, 16] and not labels["b"].any()
+    assert groups == {"a": "1", "b": "2"}
+    with pytest.raises(InputError, match="'Nucleoli', which is not in the class map"):
+        read_table(dataclasses.replace(source, class_map=None))
+    with pytest.raises(InputError, match="no column Label"):
+        read_table(dataclasses.replace(source, label_column="Label"))
+    with pytest.raises(SettingsError, match="masks .* or segmentator"):
+        dataclasses.replace(source, masks=None)
+
+
+def test_folds_do_not_split_groups_and_spread_rare_classes() -> None:
+    rng = np.random.default_rng(0)
+    groups = [f"antibody {k}" for k in np.repeat(np.arange(100), 3)]
+    image_labels = np.zeros((300, 19), bool)
+    image_labels[:, 0] = True
+    image_labels[np.repeat(rng.permutation(100) < 10, 3), 11] = True  # ten antibodies with a rare class
+    fold = assign_folds(image_labels, groups, 5, seed=1)
+    assert all(len(set(fold[i : i + 3])) == 1 for i in range(0, 300, 3))
+    assert np.bincount(fold).tolist() == [60] * 5
+    assert np.bincount(fold[image_labels[:, 11]], minlength=5).tolist() == [6] * 5
+    assert np.array_equal(fold, assign_folds(image_labels, groups, 5, seed=1))
+    with pytest.raises(InputError, match="5 folds need as many groups"):
+        assign_folds(image_labels[:6], groups[:6], 5, seed=1)
+
+
+def test_batches_are_functions_of_the_step(cells: CellSet) -> None:
+    fields = np.array([0, 2, 3])
+    sampler = CellSampler(cells, fields, None, seed=9)
+    bags = sampler.bags(4, 0, images=2, most=3)
+    assert np.bincount(bags.bag).max() <= 3 and len(bags.image_labels) == 2
+    assert torch.equal(bags.cell_labels, bags.image_labels[bags.bag])  # inherited
+    assert np.array_equal(bags.crops, sampler.bags(4, 0, images=2, most=3).crops)
+    singles = sampler.singles(4, 0, 40)
+    assert len(singles.crops) == 40
+    known = {crop.tobytes() for field in fields for crop in cells.crops(field)}
+    assert {crop.tobytes() for crop in singles.crops} <= known
+
+
+def test_soft_labels_reach_the_right_cells(cells: CellSet) -> None:
+    labels = np.repeat(np.arange(cells.cells, dtype=np.float32)[:, None], 19, 1)
+    batch = CellSampler(cells, np.arange(len(cells.ids)), labels, seed=1).singles(0, 0, 30)
+    for crop, row in zip(batch.crops, batch.cell_labels[:, 0].int().tolist(), strict=True):
+        field = int(np.searchsorted(cells.first, row, side="right")) - 1
+        assert np.array_equal(crop, cells.crops(field)[row - cells.first[field]])
+    with pytest.raises(InputError, match="one row for each"):
+        CellSampler(cells, np.arange(2), labels[1:], seed=1)
+
+
+def test_augmentation_without_ranges_is_the_identity_and_gain_is_shared_by_a_bag() -> None:
+    cells = torch.rand(4, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    bag = torch.tensor([0, 0, 1, 1])
+    nothing = AugmentationSettings(shift=0, scale=1, rotation=False, flip=False, cutout=0)
+    assert torch.allclose(augment_cells(cells, bag, 2, nothing), cells, atol=1e-6)
+    torch.manual_seed(0)
+    grey = torch.full_like(cells, 0.1)
+    gained = augment_cells(grey, bag, 2, dataclasses.replace(nothing, gain=0.3)) / grey
+    assert torch.allclose(gained[0], gained[1], atol=1e-4) and not torch.allclose(gained[1], gained[2], atol=1e-2)
+    full = augment_cells(torch.ones(64, 4, 16, 16), torch.arange(64), 64, dataclasses.replace(nothing, cutout=1.0))
+    assert 0.85 < float(full.mean()) < 1  # half of the largest side on average: about 3 % of the area
+    turned = augment_cells(cells, bag, 2, AugmentationSettings())
+    assert turned.shape == cells.shape and float(turned.min()) >= 0 and float(turned.max()) <= 1
+
+
+@pytest.mark.parametrize("kind", ["dsa", "cla"])
+def test_a_classifier_learns_its_labels(cells: CellSet, tmp_path: Path, kind: str) -> None:
+    spec = dataclasses.replace(SPEC, kind=kind, name=kind, file=f"{kind}.safetensors")
+    train_cells(settings(spec), cells, tmp_path / "work", tmp_path / "weights", None, None)
+    rows = (tmp_path / "work" / kind / "all" / "curve.csv").read_text().splitlines()
+    losses = [float(row.split(",")[3]) for row in rows[1:]]
+    assert losses[-1] < 0.9 * losses[0]
+    assert (tmp_path / "weights" / f"{kind}.safetensors").is_file()
+
+
+def test_out_of_fold_predictions_cover_every_cell_once(cells: CellSet, tmp_path: Path) -> None:
+    few = settings(run={**RUN, "steps": 2})
+    train_cells(few, cells, tmp_path, tmp_path, None, "out-of-fold")
+    stored = StoredPredictions.open(tmp_path / SPEC.name / "predictions", cells)
+    assert stored.out_of_fold and np.isfinite(stored.prob_cell).all() and np.isfinite(stored.prob_image).all()
+    before = np.array(stored.prob_cell)
+    train_cells(few, cells, tmp_path, tmp_path, None, "out-of-fold")  # nothing is left to do
+    assert np.array_equal(before, stored.prob_cell)
+    train_cells(few, cells, tmp_path / "all", tmp_path, None, "in-sample")
+    assert not StoredPredictions.open(tmp_path / "all" / SPEC.name / "predictions", cells).out_of_fold
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_pretrained_bases_by_path(tmp_path: Path) -> None:
+    source, target = build(SPEC), build(SPEC)
+    tensors = {name: value.clone() for name, value in source.base.state_dict().items()}
+    first = next(name for name, value in tensors.items() if value.ndim == 4 and value.shape[1] == 4)
+    tensors[first] = tensors[first][:, :3].contiguous()
+    save_file({**tensors, "fc.weight": torch.zeros(10, 4)}, tmp_path / "base.safetensors")
+    load_pretrained(target, tmp_path / "base.safetensors")
+    grey = torch.ones(1, 1, 8, 8)
+    weight = target.base.state_dict()[first]
+    three = torch.nn.functional.conv2d(grey.expand(1, 3, 8, 8), tensors[first])
+    four = torch.nn.functional.conv2d(grey.expand(1, 4, 8, 8), weight)
+    assert torch.allclose(weight[:, 3], weight[:, 0]) and three.shape == four.shape
+    del tensors[first]
+    save_file(tensors, tmp_path / "less.safetensors")
+    with pytest.raises(WeightsError, match="lacks 1 tensors of the base"):
+        load_pretrained(target, tmp_path / "less.safetensors")
+
+
+def test_configs_name_existing_networks() -> None:
+    full = {network.name for network in read_ensemble(ROOT / "weights" / "full").networks}
+    seen = set()
+    for path in sorted((CONFIGS / "full").glob("*.json")):
+        values = read_json(path, 1)
+        values.pop("schema")
+        if path.stem == "crops":
+            from_mapping(CellSource, values, str(path))
+        elif path.stem == "integrity":
+            from_mapping(IntegrityTraining, values, str(path))
+        elif path.stem != "segmentation":
+            seen.add(from_mapping(CellTraining, values, str(path)).spec(ROOT / "weights" / "full").name)
+    assert seen == full | {"dsa_resnest50d"}
+    values = read_json(CONFIGS / "mini" / "mini.json", 1)
+    values.pop("schema")
+    mini = from_mapping(MiniTraining, values, "mini.json")
+    ensemble = read_ensemble(ROOT / "weights" / "mini")
+    for network in ensemble.networks:
+        chosen = CellTraining(**{**mini.classifiers[network.kind], "network": network.name})
+        assert chosen.spec(ROOT / "weights" / "mini").input_size <= mini.crop_size
+    with pytest.raises(SettingsError, match="no network 'dsa_b4'"):
+        settings(network="dsa_b4").spec(ROOT / "weights" / "full")

@@ -1,0 +1,70 @@
+"""The plan of the mini ensemble: what it begins with, what it refuses, how the budget scales it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hcpl_kernel.ensemble import read_ensemble
+from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.settings import from_mapping, read_json
+from tools.train.loop import TrainingError
+from tools.train.mini import MiniTraining, _Job, _Plan
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def settings() -> MiniTraining:
+    values = read_json(ROOT / "tools" / "train" / "configs" / "mini" / "mini.json", 1)
+    values.pop("schema")
+    values["ensemble"] = str(ROOT / "weights" / "mini" / "ensemble.json")
+    values["segmentation"] = str(ROOT / values["segmentation"])
+    return from_mapping(MiniTraining, values, "mini.json")
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(1) as threads:
+        yield threads
+
+
+def test_it_begins_with_nothing_trained_and_refuses_other_settings(settings: MiniTraining, pool, tmp_path: Path) -> None:
+    _Plan(settings, tmp_path, 1.0, pool).begin()
+    ensemble = read_ensemble(tmp_path / "weights")
+    assert not any(part.trained or part.sha256 for part in ensemble.parts)
+    assert [n.name for n in ensemble.networks] == [n.name for n in read_ensemble(ROOT / "weights" / "mini").networks]
+    _Plan(settings, tmp_path, 1.0, pool).begin()
+    with pytest.raises(SettingsError, match="other settings or another budget"):
+        _Plan(settings, tmp_path, 0.5, pool).begin()
+    with pytest.raises(SettingsError, match="relabelling_networks: expected 3"):
+        dataclasses.replace(settings, relabelling_networks=["dsa_nfnet"])
+
+
+def test_the_budget_scales_every_training(settings: MiniTraining, pool, tmp_path: Path) -> None:
+    plan = _Plan(settings, tmp_path, 0.1, pool)
+    plan.begin()
+    jobs = [plan.segmentation(), plan.relabelling("dsa_nfnet", 0, None), plan.classifier("cla_swin", tmp_path / "l.npy")]
+    configs = [json.loads(Path(job.arguments[job.arguments.index("--config") + 1]).read_text()) for job in jobs]
+    segmentation = json.loads(Path(settings.segmentation).read_text())
+    assert configs[0]["cell"]["steps"] == round(0.1 * segmentation["cell"]["steps"])
+    assert configs[1]["run"]["steps"] == round(0.1 * settings.relabelling["run"]["steps"])
+    assert configs[2]["run"]["steps"] == round(0.1 * settings.classifiers["cla"]["run"]["steps"])
+    assert jobs[1].arguments[-2:] == ["--predict", "out-of-fold"]  # round 0: inherited labels
+    assert jobs[2].arguments[-2:] == ["--labels", str(tmp_path / "l.npy")]
+
+
+def test_finished_jobs_are_not_repeated_and_failed_ones_are_named(settings: MiniTraining, pool, tmp_path: Path) -> None:
+    plan = _Plan(settings, tmp_path, 1.0, pool)
+    plan.begin()
+    arguments = ["--cells", str(tmp_path), "--predictions", "x", "--output", "y"]
+    bad = _Job("relabelling", "tools.relabel", arguments, tmp_path / "b")
+    with pytest.raises(TrainingError, match="failed: relabelling"):
+        plan.run([bad])
+    assert "holds no finished cell set" in (tmp_path / "logs" / "relabelling.log").read_text()
+    (tmp_path / "b").touch()
+    plan.run([bad])  # its mark is there, so it is not run

@@ -1,0 +1,154 @@
+"""Targets, agreement, calibration and the short training of the segmentation networks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hcpl_kernel.ensemble import SegmentationSpec
+from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.manifest import read_manifest, sha256_of
+from hcpl_kernel.segmentation import build_segmentation
+from hcpl_kernel.settings import from_mapping, read_json
+from hcpl_kernel.simulation import simulate_field
+from hcpl_kernel.weights import load_into
+from tools.train.calibration import agreement, best_overlaps, calibrate, cut_maps
+from tools.train.publish import publish_module
+from tools.train.segmentation import SegmentationTraining, train_segmentation
+from tools.train.segmentation_augmentation import augment_intensity, turn
+from tools.train.segmentation_data import CELL_PLANE, Crops, FieldSettings, make_fields
+from tools.train.segmentation_targets import class_targets
+
+CONFIGS = Path(__file__).resolve().parents[2] / "tools" / "train" / "configs"
+FIELDS = FieldSettings(count=2, size=96, first_seed=3)
+
+
+def test_targets_of_two_cells_by_hand() -> None:
+    labels = np.array([[1, 1, 1, 1, 0, 2, 2, 2, 0, 0, 0]] * 7, np.int32)
+    labels[0] = 0
+    # the ring of each cell, and the gap of one pixel between them; the frame's edge and wide background are no border
+    expected = np.array(
+        [
+            [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+            [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+            [2, 2, 2, 1, 1, 1, 2, 1, 0, 0, 0],
+        ],
+        np.uint8,
+    )
+    found = class_targets(labels, radius=1)
+    assert found[1:3].tolist() == expected[1:].tolist()
+    assert found[6].tolist() == expected[2].tolist()
+    # above the cells there is only the gap pixel that both are near to
+    assert found[0].tolist() == [0] * 11
+
+
+def test_best_overlaps_by_hand() -> None:
+    truth = np.array([[1, 1, 1, 1, 0, 2, 2, 0, 4]])
+    found = np.array([[7, 7, 7, 0, 0, 3, 0, 9, 0]])
+    assert best_overlaps(truth, found).tolist() == pytest.approx([3 / 4, 1 / 2, 0.0])
+    # one of three true cells and one of three found ones agree at 0.6
+    assert agreement([truth], [found], 0.6) == pytest.approx(1 / 5)
+    assert agreement([truth], [truth], 0.9) == 1.0
+
+
+def test_the_cut_clears_what_is_mostly_background() -> None:
+    maps = np.array([[[0, 40, 10], [0, 100, 60]]], np.uint8)  # background 0.80 and 0.37
+    assert cut_maps(maps, 0.5).tolist() == [[[0, 0, 0], [0, 100, 60]]]
+    assert cut_maps(maps, None) is maps
+
+
+def test_calibration_finds_the_cut_that_mends_a_halo() -> None:
+    field = simulate_field(11, (256, 256), 0.32)
+    maps = []
+    for labels, radius in ((field.nuclei, 1), (field.cells, 2)):
+        classes = class_targets(labels, radius)
+        probability = np.stack([np.zeros_like(classes), 255 * (classes == 1), 255 * (classes == 2)], -1)
+        maps.append(probability.astype(np.uint8))
+    maps[1][class_targets(field.cells, 2) == 0, 1] = 30  # a border tail of 0.12 in all of the background
+    by_cut = calibrate([field], [(maps[0], maps[1])])
+    assert by_cut[0.5]["mean"] > by_cut[None]["mean"] + 0.1
+    assert by_cut[0.5]["iou_0.6"] > 0.85
+
+
+def test_symmetries_and_augmentation_keep_shape_and_range() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.random((3, 8, 8), np.float32)
+    assert len({turn(image, k).tobytes() for k in range(8)}) == 8
+    for seed in range(20):
+        changed = augment_intensity(image, np.random.default_rng(seed))
+        assert changed.shape == image.shape and changed.dtype == np.float32
+        assert changed.min() >= 0 and changed.max() <= 1
+
+
+def test_fields_are_made_once_and_crops_are_a_function_of_the_step(tmp_path: Path) -> None:
+    paths = make_fields(FIELDS, tmp_path, processes=1)
+    stamp = paths[0].stat().st_mtime_ns
+    assert make_fields(FIELDS, tmp_path, processes=1)[0].stat().st_mtime_ns == stamp
+    field = np.load(paths[0])
+    assert field.shape == (5, 96, 96) and field.dtype == np.uint8
+    assert set(np.unique(field[CELL_PLANE])) <= {0, 1, 2}
+    crops = Crops(paths, "cell", 64, 3, seed=5)
+    images, classes = crops.batch(7, 0)
+    assert images.shape == (3, 3, 64, 64) and classes.shape == (3, 64, 64)
+    again = crops.batch(7, 0)
+    assert np.array_equal(images, again[0]) and np.array_equal(classes, again[1])
+    assert not np.array_equal(images, crops.batch(8, 0)[0])
+    assert not np.array_equal(images, crops.batch(7, 1)[0])
+    blue = Crops(paths, "nuclei", 64, 1, seed=5).batch(0, 0)[0][0]
+    assert np.array_equal(blue[0], blue[1]) and np.array_equal(blue[0], blue[2])
+    with pytest.raises(SettingsError, match="other|settings"):
+        make_fields(FieldSettings(count=2, size=64, first_seed=3), tmp_path, processes=1)
+
+
+def test_the_stage_learns_calibrates_and_publishes(tmp_path: Path) -> None:
+    run = {"steps": 30, "learning_rate": 0.01, "accelerator": "cpu", "log_every": 10, "checkpoint_every": 30}
+    settings = SegmentationTraining(
+        architecture="mini_unet",
+        kwargs={"width": 8},
+        files={"nuclei": "n.safetensors", "cell": "c.safetensors"},
+        nuclei=run,  # type: ignore[arg-type]
+        cell=run,  # type: ignore[arg-type]
+        fields=FIELDS,
+        crop=64,
+        batch=2,
+        calibration_fields=1,
+    )
+    train_segmentation(settings, tmp_path / "work", tmp_path / "weights", None, processes=1)
+    curve = (tmp_path / "work" / "cell" / "curve.csv").read_text().splitlines()
+    losses = [float(line.split(",")[3]) for line in curve[1:]]
+    assert losses[-1] < losses[0]
+    note = json.loads((tmp_path / "work" / "calibration.json").read_text())
+    assert "None" in note["by_cut"] and note["fields"] == 1
+    manifest = read_manifest(tmp_path / "weights")
+    assert set(manifest) == {"n.safetensors", "c.safetensors"}
+    net = build_segmentation(SegmentationSpec("mini_unet", "c.safetensors", {"width": 8}))
+    load_into(net, tmp_path / "weights" / "c.safetensors", manifest["c.safetensors"].sha256)
+
+
+def test_publishing_enters_hash_and_provenance_in_the_ensemble(tmp_path: Path) -> None:
+    source = CONFIGS.parents[2] / "weights" / "mini" / "ensemble.json"
+    (tmp_path / "ensemble.json").write_text(source.read_text())
+    net = build_segmentation(SegmentationSpec("mini_unet", "x.safetensors", {"width": 8}))
+    changes = {"kwargs": {"width": 8}, "background_cut": 0.5, "provenance": {"data": "none"}}
+    publish_module(tmp_path, "x.safetensors", net, "float16", ("segmentation", "cell"), changes)
+    part = json.loads((tmp_path / "ensemble.json").read_text())["segmentation"]["cell"]
+    assert part["trained"] and part["background_cut"] == 0.5 and part["provenance"]["data"] == "none"
+    assert part["sha256"] == sha256_of(tmp_path / "x.safetensors")
+    again = build_segmentation(SegmentationSpec("mini_unet", "x.safetensors", {"width": 8}))
+    load_into(again, tmp_path / "x.safetensors", part["sha256"])
+    for name, value in net.state_dict().items():
+        assert torch.allclose(value.float(), again.state_dict()[name].float(), atol=1e-3), name
+    with pytest.raises(SettingsError, match="weights_dtype"):
+        publish_module(tmp_path, "x.safetensors", net, "int8", ("segmentation", "cell"), changes)
+
+
+@pytest.mark.parametrize("name", ["mini/segmentation.json", "full/segmentation.json"])
+def test_configs_are_valid(name: str) -> None:
+    values = read_json(CONFIGS / name, 1)
+    values.pop("schema")
+    settings = from_mapping(SegmentationTraining, values, where=name)
+    assert settings.spec("cell").architecture in ("mini_unet", "dpn_unet")

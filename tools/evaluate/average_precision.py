@@ -1,0 +1,118 @@
+"""The metric of many resampled test sets at once, for a paired bootstrap over images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hcpl_kernel.compiling import kernel
+from hcpl_kernel.errors import InputError
+from hcpl_kernel.fusion.classes import CLASS_COUNT
+from tools.evaluate.truth import Matched
+
+INTERVAL = (2.5, 97.5)
+"""Percentiles of the resampled values that a reported interval spans."""
+
+
+def average_precisions(scores: NDArray[np.floating], matched: Matched, copies: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Average precision of every class on test sets in which each image stands a number of times.
+
+    With every image once it is the per-class value of `hcpl_kernel.scoring`, up to the order of equal scores. A hit's
+    copies follow each other, and the precision rises from one to the next, so that all have the envelope of the last.
+
+    Args:
+        scores: (n, 19) float.
+        matched: what is true of the rows.
+        copies: (B, F) integer, how often each image stands in each of B test sets.
+
+    Returns:
+        (B, 19) float64 in [0, 1], nan where a test set has no true instance of a class.
+    """
+    if scores.shape != matched.hits.shape or copies.shape[1] != len(matched.truths):
+        raise InputError(f"scores {scores.shape} and {copies.shape[1]} images do not fit {matched.hits.shape} matched rows")
+    expected = (copies @ matched.truths).astype(np.float64)
+    found = np.zeros((len(copies), CLASS_COUNT))
+    for label in np.flatnonzero(matched.hits.any(0)):
+        order = np.argsort(-scores[:, label], kind="stable")
+        found[:, label] = _summed_envelopes(matched.hits[order, label], matched.image[order], copies)
+    return np.divide(found, expected, out=np.full_like(found, np.nan), where=expected > 0)
+
+
+@kernel
+def _summed_envelopes(hits, image, copies):
+    """The precision's monotone envelope, summed over the hits, for each row of `copies`.
+
+    Args:
+        hits: (n,) bool, by descending score.
+        image: (n,) the image of each.
+        copies: (B, F), how often each image stands in each test set.
+    """
+    sums = np.zeros(len(copies))
+    for b in range(len(copies)):
+        seen = found = 0
+        for i in range(len(hits)):
+            seen += copies[b, image[i]]
+            found += hits[i] * copies[b, image[i]]
+        envelope = 0.0
+        for i in range(len(hits) - 1, -1, -1):  # from the lowest score: the best precision from here on is known
+            number = copies[b, image[i]]
+            if number:
+                envelope = max(envelope, found / seen)
+                sums[b] += hits[i] * number * envelope
+                seen -= number
+                found -= hits[i] * number
+    return sums
+
+
+def mean_of_classes(per_class: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the classes that have ground truth: (B, 19) -> (B,)."""
+    known = ~np.isnan(per_class)
+    return np.where(known, per_class, 0).sum(-1) / known.sum(-1)
+
+
+def resample(images: int, number: int, seed: int) -> NDArray[np.int64]:
+    """(number, images) copies of each image in test sets drawn with replacement."""
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=number)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """The mean average precision of one variant of the system.
+
+    Attributes:
+        value: on the test set as it is.
+        per_class: (19,) float64, nan where a class has no ground truth.
+        resampled: (B,) float64, on the resampled sets, the same for every variant.
+    """
+
+    value: float
+    per_class: NDArray[np.float64]
+    resampled: NDArray[np.float64]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % bootstrap interval."""
+        return interval(self.resampled)
+
+
+def score(scores: NDArray[np.floating], matched: Matched, copies: NDArray[np.integer]) -> Scored:
+    """Score one variant on the test set and on its resampled copies; arguments as in :func:`average_precisions`."""
+    once = np.ones((1, len(matched.truths)), np.int64)
+    per_class = average_precisions(scores, matched, once)
+    resampled = mean_of_classes(average_precisions(scores, matched, copies))
+    return Scored(float(mean_of_classes(per_class)[0]), per_class[0], resampled)
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of resampled values, (nan, nan) where there are none."""
+    if not len(values):
+        return np.nan, np.nan
+    low, high = np.percentile(values, INTERVAL)
+    return float(low), float(high)
+
+
+def mean_average_precision(scores: NDArray[np.floating], matched: Matched) -> float:
+    """The metric on the test set as it is."""
+    return score(scores, matched, np.zeros((0, len(matched.truths)), np.int64)).value

@@ -1,0 +1,107 @@
+"""An evaluation: every variant of a run scored on the same true cells, and the differences that matter."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from hcpl_kernel.scoring import mean_average_precision, read_submission, read_truth
+from tools.evaluate.average_precision import Scored, interval, resample, score
+from tools.evaluate.truth import Matched, SegmentationScore, match_cells, score_segmentation
+from tools.evaluate.variants import DIFFERENCES, ENSEMBLE, variants
+from tools.finished_run import FinishedRun
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The mAP of one variant less that of another, on the same images.
+
+    Attributes:
+        better, worse: names of the variants, in the order in which the paper has them.
+        value: on the test set as it is.
+        interval: 95 % paired bootstrap interval, nan without a bootstrap.
+    """
+
+    better: str
+    worse: str
+    value: float
+    interval: tuple[float, float]
+
+    @property
+    def verdict(self) -> str:
+        """What the data allow to say."""
+        low, high = self.interval
+        if np.isnan(low):
+            return "no bootstrap"
+        if low <= 0 <= high:
+            return "within the error"
+        return "better" if low > 0 else "worse"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        scored: name of a variant -> its score, in the order of the table.
+        networks: names of the single networks among them.
+        submission: mAP of the submission file itself; None where none was given.
+        differences: between variants.
+        segmentation: of the label maps.
+        matched: what is true of the cells.
+        bootstrap: number of resampled test sets.
+        seed: of the bootstrap.
+    """
+
+    scored: Mapping[str, Scored]
+    networks: tuple[str, ...]
+    submission: float | None
+    differences: tuple[Difference, ...]
+    segmentation: SegmentationScore
+    matched: Matched
+    bootstrap: int
+    seed: int
+
+
+def evaluate(run: FinishedRun, fields: Path, submission: Path | None, bootstrap: int, seed: int) -> Evaluation:
+    """Score a run on simulated fields.
+
+    Args:
+        run: the run.
+        fields: the data set of `tools.simulate` that was predicted.
+        submission: the file that the run wrote, scored as `hcpl score` does.
+        bootstrap: number of resampled test sets, 0 for no intervals.
+        seed: of the resampling.
+
+    Raises:
+        InputError: if the truth does not fit the run.
+    """
+    truth = read_truth(fields / "groundtruth.csv")
+    matched = match_cells(run.records, truth)
+    copies = resample(len(run.records), bootstrap, seed)
+    scored: dict[str, Scored] = {}
+    networks = []
+    for variant in variants(run):
+        scored[variant.name] = score(variant.prob, matched, copies)
+        if variant.network is not None:
+            networks.append(variant.name)
+    best = max(networks, key=lambda name: scored[name].value)
+    pairs = [(ENSEMBLE, best), *DIFFERENCES]
+    return Evaluation(
+        scored,
+        tuple(networks),
+        None if submission is None else mean_average_precision(truth, read_submission(submission)).mean,
+        tuple(_difference(a, b, scored) for a, b in pairs if a in scored and b in scored),
+        score_segmentation(run.ids, fields, run.work),
+        matched,
+        bootstrap,
+        seed,
+    )
+
+
+def _difference(better: str, worse: str, scored: Mapping[str, Scored]) -> Difference:
+    a, b = scored[better], scored[worse]
+    return Difference(better, worse, a.value - b.value, interval(a.resampled - b.resampled))

@@ -1,0 +1,114 @@
+"""The variants of the system that are compared: single networks, groups, streams, fusion rules, with and without VID."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hcpl_kernel.ensemble import FusionSpec
+from hcpl_kernel.fusion.averaging import (
+    DsaPrediction,
+    apply_integrity,
+    ensemble_probabilities,
+    mean_image_stream,
+    weighted_mean,
+)
+from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
+from hcpl_kernel.fusion.negative import apply_negative_rule
+from tools.finished_run import FinishedRun
+
+Floats = NDArray[np.float32]
+
+ENSEMBLE = "all networks"
+NO_INTEGRITY = "all networks, no integrity weight"
+PRODUCT = "all networks, image x cell for every class"
+CELL_ONLY = "all networks, cell predictions alone"
+DSA_GROUP = "DSAs"
+CELL_GROUP = "CLAs and CLHs"
+IMAGE_STREAM = "DSAs, image stream alone"
+CELL_STREAM = "DSAs, cell stream alone"
+DSA_PRODUCT = "DSAs, image x cell for every class"
+
+EVERY_CLASS = tuple(range(CLASS_COUNT))
+
+DIFFERENCES = (
+    (ENSEMBLE, DSA_GROUP),
+    (ENSEMBLE, CELL_GROUP),
+    (DSA_GROUP, IMAGE_STREAM),
+    (DSA_GROUP, CELL_STREAM),
+    (DSA_GROUP, DSA_PRODUCT),
+    (CELL_STREAM, IMAGE_STREAM),
+    (ENSEMBLE, PRODUCT),
+    (ENSEMBLE, CELL_ONLY),
+    (ENSEMBLE, NO_INTEGRITY),
+)
+"""Pairs whose difference is an assertion of the paper; that to the best single network joins them at run time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Some way to predict.
+
+    Attributes:
+        name: for tables.
+        prob: (N, 19) float32 in [0, 1], with the integrity weight unless the name says otherwise.
+        network: the network's name if it is a single one.
+    """
+
+    name: str
+    prob: Floats
+    network: str | None = None
+
+
+def single_network(run: FinishedRun, name: str, fusion: FusionSpec) -> Floats:
+    """What one network predicts by itself: a DSA fused by its own streams, another with the DSAs' mean image stream.
+
+    Returns:
+        (N, 19) float32 in [0, 1], before integrity.
+    """
+    network = next(network for network in run.networks if network.name == name)
+    image = network.prob_image if isinstance(network, DsaPrediction) else mean_image_stream(run.dsa)
+    prob = network.prob_cell
+    if image is not None:
+        prob = fuse_image_and_cell(image, prob, run.field_of_cell, fusion.cell_only)
+    return apply_negative_rule(prob, fusion.negative)
+
+
+def variants(run: FinishedRun) -> Iterator[Variant]:
+    """Every variant that the networks that ran allow, one at a time."""
+    for name, prob in _bare(run):
+        yield Variant(name, apply_integrity(prob, run.integrity))
+    yield Variant(NO_INTEGRITY, _joined(run))
+    fusion = run.ensemble.fusion
+    for network in run.networks:
+        prob = apply_integrity(single_network(run, network.name, fusion), run.integrity)
+        yield Variant(network.name, prob, network.name)
+
+
+def _bare(run: FinishedRun) -> Iterator[tuple[str, Floats]]:
+    fusion, field_of_cell = run.ensemble.fusion, run.field_of_cell
+    yield ENSEMBLE, _joined(run)
+    image = mean_image_stream(run.dsa)
+    if image is None:
+        return
+    product = dataclasses.replace(fusion, cell_only=())
+    yield PRODUCT, ensemble_probabilities(run.dsa, run.cell_level, field_of_cell, product)
+    alone = dataclasses.replace(fusion, cell_only=EVERY_CLASS)
+    yield CELL_ONLY, ensemble_probabilities(run.dsa, run.cell_level, field_of_cell, alone)
+    if run.cell_level:
+        # The image factor is the same for all of them, so that fusing before or after the mean is the same.
+        prob = weighted_mean([c.prob_cell for c in run.cell_level], [c.weight for c in run.cell_level])
+        prob = fuse_image_and_cell(image, prob, field_of_cell, fusion.cell_only)
+        yield CELL_GROUP, apply_negative_rule(prob, fusion.negative)
+    yield DSA_GROUP, ensemble_probabilities(run.dsa, [], field_of_cell, fusion)
+    yield DSA_PRODUCT, ensemble_probabilities(run.dsa, [], field_of_cell, product)
+    yield CELL_STREAM, ensemble_probabilities(run.dsa, [], field_of_cell, alone)
+    yield IMAGE_STREAM, apply_negative_rule(image[field_of_cell], fusion.negative)
+
+
+def _joined(run: FinishedRun) -> Floats:
+    return ensemble_probabilities(run.dsa, run.cell_level, run.field_of_cell, run.ensemble.fusion)

@@ -1,0 +1,118 @@
+"""A network and the cells that it describes, field by field."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
+from hcpl_kernel.cells.table import measure_cells
+from hcpl_kernel.devices import resolve_devices
+from hcpl_kernel.ensemble import read_ensemble
+from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.fields.locate import locate_fields
+from hcpl_kernel.fields.reading import read_field
+from hcpl_kernel.networks.base import CellNetwork
+from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.pipeline.inference import prepare
+from hcpl_kernel.weights import load_network
+
+BATCH = 16
+"""Cells in a forward pass; our choice, as on a CPU in `hcpl predict`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldCells:
+    """The n cells of one field.
+
+    Attributes:
+        id: the field's ID.
+        cell: (n,) ids in the label map.
+        crops: (n, S, S, 4) uint8, as in `cells/crops.py`.
+    """
+
+    id: str
+    cell: NDArray[np.int64]
+    crops: NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """A classifier that is to be explained.
+
+    Attributes:
+        spec: what it is.
+        network: itself, in evaluation mode.
+        device: where it runs.
+    """
+
+    spec: NetworkSpec
+    network: CellNetwork
+    device: torch.device
+
+    def inputs(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        """The network's input, (n, 4, S, S) float32 in [0, 1]."""
+        return prepare(crops, self.spec, self.device)
+
+    @torch.inference_mode()
+    def describe(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The penultimate descriptors (n, D) float32 of some cells, and their probabilities (n, 19) in [0, 1]."""
+        descriptors, prob = [], []
+        for start in range(0, len(crops), BATCH):
+            described = self.network.descriptors(self.inputs(crops[start : start + BATCH]))
+            descriptors.append(described.float().cpu().numpy())
+            prob.append(self.network.cell_logits(described).float().sigmoid().cpu().numpy())  # type: ignore[operator]
+        return np.concatenate(descriptors), np.concatenate(prob)
+
+
+def load_explained(weights: Path, name: str, device: str) -> Explained:
+    """Load a classifier of a weights folder.
+
+    Raises:
+        SettingsError: if the ensemble has no such network.
+        WeightsError, DeviceError: if it cannot be loaded, or the device is not there.
+    """
+    ensemble = read_ensemble(weights)
+    specs = {spec.name: spec for spec in ensemble.networks}
+    if name not in specs:
+        raise SettingsError(f"{weights}/ensemble.json has no network {name!r}; it has {', '.join(specs)}")
+    devices, notes = resolve_devices(device)
+    for note in notes:
+        print(note, file=sys.stderr)
+    network = load_network(ensemble, specs[name]).to(devices[0]).eval()
+    return Explained(specs[name], network, devices[0])  # type: ignore[arg-type]
+
+
+def read_cells(fields: Path, labels: Path, size: int) -> Iterator[FieldCells]:
+    """The cells of every field that has a label map and any cell, one field at a time.
+
+    Args:
+        fields: folder with the images.
+        labels: folder with `<ID>_cells.png`: the `labels/` of a work folder, or the `masks/` of a simulated data set.
+        size: side of the crops, px.
+
+    Raises:
+        InputError: if no field has a label map, or one does not fit its field.
+    """
+    found = False
+    for files in locate_fields(fields):
+        path = labels / f"{files.id}_cells.png"
+        if not path.is_file():
+            continue
+        found = True
+        image, cells = read_field(files), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if cells is None or cells.shape != image.shape[1:]:
+            shape = None if cells is None else cells.shape
+            raise InputError(f"{path}: expected a grey PNG of {image.shape[1:]} (height, width), found {shape}")
+        table = measure_cells(cells)
+        if len(table):
+            yield FieldCells(files.id, table.cell, crop_cells(to_display_bytes(image), cells, table, size))
+    if not found:
+        raise InputError(f"{labels} holds no <ID>_cells.png of a field in {fields}")

@@ -1,0 +1,134 @@
+"""A finished `hcpl predict` work folder, read back: what every network said of every cell, before it is joined."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hcpl_kernel.ensemble import Ensemble, read_ensemble
+from hcpl_kernel.errors import InputError
+from hcpl_kernel.fusion.averaging import CellPrediction, DsaPrediction
+from hcpl_kernel.integrity.geometry_model import GeometryModel
+from hcpl_kernel.pipeline.network_stage import read_prediction
+from hcpl_kernel.pipeline.report import FILE_NAME
+from hcpl_kernel.pipeline.shards import FIELDS_PER_SHARD, FieldRecord, Shard
+from hcpl_kernel.pipeline.submission_stage import join_shard
+from hcpl_kernel.weights import load_geometry_path, resolve_sha256
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """F fields with N cells, field by field in the run's order.
+
+    Attributes:
+        work: the work folder.
+        ensemble: the weights folder that made it.
+        records: (F,) of the fields, with their cells' boxes and masks.
+        dsa: the predictions of the DSAs that ran, in the ensemble's order.
+        cell_level: those of the CLAs and CLHs.
+        integrity: (N,) float32 in [0, 1].
+        report: the run report.
+    """
+
+    work: Path
+    ensemble: Ensemble
+    records: tuple[FieldRecord, ...]
+    dsa: tuple[DsaPrediction, ...]
+    cell_level: tuple[CellPrediction, ...]
+    integrity: NDArray[np.float32]
+    report: Mapping[str, Any]
+
+    @property
+    def networks(self) -> tuple[DsaPrediction | CellPrediction, ...]:
+        """Everything that ran, DSAs first."""
+        return (*self.dsa, *self.cell_level)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """(F,) field IDs."""
+        return tuple(record.id for record in self.records)
+
+    @property
+    def field_of_cell(self) -> NDArray[np.int64]:
+        """(N,) the position of every cell's field."""
+        return np.repeat(np.arange(len(self.records)), [len(record.table) for record in self.records])
+
+    def seconds_a_cell(self, network: str) -> float:
+        """What a network needed for a cell, nan where the last run took it over from an earlier one."""
+        facts = self.report["networks"][network]
+        return facts["seconds"] / facts["cells"] if facts["cells"] else math.nan
+
+
+def open_run(work: Path, weights: Path) -> FinishedRun:
+    """Read a work folder.
+
+    Networks of the ensemble that the run left out are left out here too, and so are networks that ran but do not stand
+    in `ensemble.json`. How the networks are joined may have been changed since the run; their weights may not.
+
+    Args:
+        work: of a finished `hcpl predict`.
+        weights: the weights folder that it used.
+
+    Raises:
+        InputError: if there is no finished run, no network of the ensemble ran, or the run used other weights.
+    """
+    ensemble = read_ensemble(weights)
+    report = _read_report(work)
+    state = {name: facts["state"] for name, facts in report["networks"].items()}
+    specs = [spec for spec in ensemble.networks if state.get(spec.name) == "done"]
+    if not specs:
+        raise InputError(
+            f"{work}: none of the networks of {weights} has run; expected one of "
+            f"{', '.join(n.name for n in ensemble.networks)}, found {', '.join(state) or 'none'}"
+        )
+    _check_weights(work, ensemble, report)
+    geometry = GeometryModel.load(load_geometry_path(ensemble))
+    completeness = state.get(ensemble.completeness.name) == "done"
+    shards = [Shard(i, (), work) for i in range(math.ceil(report["counts"]["fields"] / FIELDS_PER_SHARD))]
+    joined = [join_shard(shard, ensemble, geometry, completeness, specs) for shard in shards]
+    dsa, cell_level = [], []
+    for spec in specs:
+        parts = [read_prediction(shard, spec.name) for shard in shards]
+        prob_cell = np.concatenate([part.prob_cell for part in parts])
+        images = [part.prob_image for part in parts if part.prob_image is not None]
+        if images:
+            dsa.append(DsaPrediction(spec.name, np.concatenate(images), prob_cell, spec.weight))
+        else:
+            cell_level.append(CellPrediction(spec.name, prob_cell, spec.weight))
+    return FinishedRun(
+        work,
+        ensemble,
+        tuple(record for part in joined for record in part.records),
+        tuple(dsa),
+        tuple(cell_level),
+        np.concatenate([part.integrity for part in joined]),
+        report,
+    )
+
+
+def _read_report(work: Path) -> dict[str, Any]:
+    path = work / FILE_NAME
+    try:
+        report = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is no readable run report ({error}); run `hcpl predict` to its end first") from error
+    if not report["networks"]:
+        raise InputError(f"{work}: no network has run; run `hcpl predict` to its end first")
+    return report
+
+
+def _check_weights(work: Path, ensemble: Ensemble, report: Mapping[str, Any]) -> None:
+    used = report["weights"]["sha256"]
+    for part in ensemble.parts_in_use(segmentation=False):
+        if part.file in used and used[part.file] != resolve_sha256(ensemble.folder, part):
+            raise InputError(
+                f"{work} was predicted with another {part.file} than that of {ensemble.folder}; "
+                f"name the weights folder that it was made with, or run `hcpl predict` again"
+            )

@@ -1,0 +1,93 @@
+"""`python -m tools.train STAGE --config FILE --work DIR`: train what a weights folder holds, one stage at a time.
+
+Stages: `segmentation` (both networks), `crops` (a cell set from fields and a table of labels), `cells` (one classifier),
+`integrity` (both VID modules), `mini` (all of them in order, on simulated fields, from nothing to a weights folder).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hcpl_kernel.errors import HcplError
+from hcpl_kernel.settings import from_mapping, read_json
+
+CONFIG_SCHEMA = 1
+MINI_CONFIG = Path(__file__).parent / "configs" / "mini" / "mini.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one stage; 0 done, 2 bad use or input."""
+    options = _parser().parse_args(arguments)
+    options.weights = options.weights or options.work / "weights"
+    try:
+        values = read_json(options.config, CONFIG_SCHEMA)
+        values.pop("schema")
+        _run(options, values)
+    except HcplError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace, values: dict[str, Any]) -> None:
+    """Stages import what they need: training the segmentation needs no timm base, making crops no Fabric."""
+    where = str(options.config)
+    if options.stage == "segmentation":
+        from tools.train.segmentation import SegmentationTraining, train_segmentation
+
+        segmentation = from_mapping(SegmentationTraining, values, where)
+        train_segmentation(segmentation, options.work, options.weights, options.only, options.processes)
+    elif options.stage == "crops":
+        from tools.train.cell_set import CellSource, make_cell_set
+
+        made = make_cell_set(from_mapping(CellSource, values, where), options.work)
+        print(f"{made.cells} cells of {len(made.ids)} fields in {options.work}")
+    elif options.stage == "cells":
+        from tools.train.cell_set import CellSet
+        from tools.train.cells import CellTraining, train_cells
+
+        training = from_mapping(CellTraining, values, where)
+        cells = CellSet.open(options.cells)
+        train_cells(training, cells, options.work, options.weights, options.labels, options.predict)
+    elif options.stage == "integrity":
+        from tools.train.cell_set import CellSet
+        from tools.train.integrity import IntegrityTraining, train_integrity
+
+        integrity = from_mapping(IntegrityTraining, values, where)
+        train_integrity(integrity, CellSet.open(options.cells), options.work, options.weights)
+    else:
+        from tools.train.mini import MiniTraining, train_mini
+
+        train_mini(from_mapping(MiniTraining, values, where), options.work, options.budget_minutes, options.processes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.train", description=(__doc__ or "").split("\n")[0])
+    stages = parser.add_subparsers(dest="stage", required=True)
+    segmentation = stages.add_parser("segmentation", help="the nuclei and the cell network, on simulated fields")
+    segmentation.add_argument("--only", choices=("nuclei", "cell"), help="train just this one and stop")
+    crops = stages.add_parser("crops", help="a cell set (the work folder) from fields and a table of labels")
+    cells = stages.add_parser("cells", help="one classifier: DSA, CLA or CLH")
+    cells.add_argument("--labels", type=Path, help="soft labels from tools.relabel (default: inherited from the image)")
+    cells.add_argument("--predict", choices=("out-of-fold", "in-sample"), help="predict the cell set, publish nothing")
+    integrity = stages.add_parser("integrity", help="both modules of the visual integrity detector")
+    for stage in (cells, integrity):
+        stage.add_argument("--cells", type=Path, required=True, help="the cell set that `crops` has made")
+    mini = stages.add_parser("mini", help="the mini ensemble from nothing, on simulated fields")
+    mini.add_argument("--budget-minutes", type=float, help="scale all trainings to about so many minutes a process")
+    for stage in (segmentation, crops, cells, integrity, mini):
+        needed = stage is not mini
+        stage.add_argument("--config", type=Path, required=needed, default=MINI_CONFIG, help="JSON file of settings")
+        stage.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints and curves")
+        stage.add_argument("--weights", type=Path, help="folder that gets the trained weights (default: WORK/weights)")
+        cores = len(os.sched_getaffinity(0))
+        stage.add_argument("--processes", type=int, default=cores, help="processes of one thread each")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

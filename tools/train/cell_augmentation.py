@@ -1,0 +1,79 @@
+"""The paper's augmentations of cells: random crop, flip, shift, rotation, scale, cutout; and gain, which is ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hcpl_kernel.errors import SettingsError
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationSettings:
+    """Ranges of the augmentations; the paper names the kinds, the ranges are our choice.
+
+    Attributes:
+        shift: largest shift, share of the crop's side.
+        scale: largest zoom, in or out; zooming in is the random crop.
+        rotation: whether any angle is drawn (else none).
+        flip: whether half of the cells are mirrored.
+        cutout: probability that a rectangle of a cell is set to 0.
+        cutout_side: its largest side, share of the crop's.
+        gain: sd of the logarithm of a factor on each channel, one for all cells of a bag: staining and exposure vary by
+            image. Not in the paper.
+    """
+
+    shift: float = 0.08
+    scale: float = 1.2
+    rotation: bool = True
+    flip: bool = True
+    cutout: float = 0.3
+    cutout_side: float = 0.35
+    gain: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.scale < 1 or not (0 <= self.shift < 0.5 and 0 <= self.cutout <= 1 and 0 < self.cutout_side < 1):
+            raise SettingsError("augmentation: expected scale >= 1, shift in [0, 0.5), cutout in [0, 1]")
+
+
+def augment_cells(cells: Tensor, bag: Tensor, bag_count: int, settings: AugmentationSettings) -> Tensor:
+    """Augment cells, each by itself, with torch's global generator of the CPU.
+
+    Args:
+        cells: (N, 4, S, S) float32 in [0, 1], zero outside of masked cells.
+        bag: (N,) int64, the image of each cell.
+        bag_count: number of images.
+        settings: the ranges.
+
+    Returns:
+        the same shape and range; what is shifted in is 0.
+    """
+    count, side, device = len(cells), cells.shape[-1], cells.device
+    angle = (torch.rand(count) * 2 - 1) * math.pi if settings.rotation else torch.zeros(count)
+    zoom = torch.exp((torch.rand(count) * 2 - 1) * math.log(settings.scale))
+    mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0) if settings.flip else torch.ones(count)
+    shift = (torch.rand(count, 2) * 2 - 1) * 2 * settings.shift  # the grid's unit is half a side
+    cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    rows = torch.stack([mirror * cosine, -sine, shift[:, 0], mirror * sine, cosine, shift[:, 1]], 1)
+    grid = functional.affine_grid(rows.view(count, 2, 3).to(device), [count, 1, side, side], align_corners=False)
+    cells = functional.grid_sample(cells, grid, padding_mode="zeros", align_corners=False)
+    if settings.gain > 0:
+        factor = torch.exp(torch.randn(bag_count, cells.shape[1]) * settings.gain).to(device)
+        cells = (cells * factor[bag][:, :, None, None]).clamp(0, 1)
+    if settings.cutout > 0:
+        cells = cells * _cutout_mask(count, side, settings).to(device)
+    return cells.contiguous(memory_format=torch.channels_last)
+
+
+def _cutout_mask(count: int, side: int, settings: AugmentationSettings) -> Tensor:
+    """(N, 1, S, S) float: 0 inside of the rectangles."""
+    centre = torch.rand(count, 2, 1)
+    half = torch.rand(count, 2, 1) * settings.cutout_side / 2
+    position = (torch.arange(side) + 0.5) / side
+    inside = (position - centre).abs() < half
+    hit = inside[:, 0, :, None] & inside[:, 1, None, :] & (torch.rand(count) < settings.cutout)[:, None, None]
+    return (~hit).float()[:, None]

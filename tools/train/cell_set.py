@@ -1,0 +1,288 @@
+"""A training set of cells on disk: crops in shards, image labels by field, nothing large in memory.
+
+The crops are made by the pipeline's own field stage, so that networks learn on exactly what they will be given. In
+memory are some tens of bytes a field; crops and labels of cells stay memory-mapped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hcpl_kernel.atomic import atomic_path
+from hcpl_kernel.cells.store import read_crops
+from hcpl_kernel.ensemble import read_ensemble
+from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.fields.locate import locate_fields
+from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.pipeline.budget import TimeBudget
+from hcpl_kernel.pipeline.field_stage import FieldWork, run_fields
+from hcpl_kernel.pipeline.ledger import Ledger, fingerprint
+from hcpl_kernel.pipeline.report import RunReport
+from hcpl_kernel.pipeline.shards import FieldRecord, Shard, make_shards
+from hcpl_kernel.segmentation import Segmentator
+from hcpl_kernel.weights import load_segmentation
+
+INDEX, WHOLE = "index.npz", "whole.npy"
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSource:
+    """Where the cells come from: a folder of fields and a table of weak labels.
+
+    Attributes:
+        fields: folder with the images.
+        table: CSV with one row a field.
+        masks: folder of `<ID>_cells.png` label maps; None segments with the networks of `segmentator`.
+        segmentator: a weights folder.
+        pixel_size: um a pixel of the images.
+        crop_size: side of the stored crops, px: the largest input of the networks to be trained.
+        id_column, label_column: of the table.
+        group_column: fields of one group (an antibody, a cell line) never fall into different folds; None makes every
+            field its own group.
+        separator: between the labels of one row.
+        class_map: JSON file from label text to class id, for tables that name locations; None reads class ids.
+        suffixes: file name suffix of each channel, as in `hcpl predict`.
+        device: where the segmentator runs.
+    """
+
+    fields: str
+    table: str
+    masks: str | None = None
+    segmentator: str | None = None
+    pixel_size: float = 0.08
+    crop_size: int = 256
+    id_column: str = "ID"
+    label_column: str = "Label"
+    group_column: str | None = None
+    separator: str = "|"
+    class_map: str | None = None
+    suffixes: dict[str, str] = dataclasses.field(default_factory=dict)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if (self.masks is None) == (self.segmentator is None):
+            raise SettingsError("cells: expected either masks (a folder) or segmentator (a weights folder)")
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSet:
+    """An opened set of F fields with N cells.
+
+    Attributes:
+        folder: where it lies.
+        ids: (F,) str, field IDs.
+        groups: (F,) str.
+        image_labels: (F, 19) bool, the weak labels.
+        first: (F + 1,) int64; the cells of field f are `first[f]` to `first[f + 1] - 1`.
+        whole: (N,) bool, memory-mapped: the cell does not touch the frame.
+        shard, row: (F,) int64, where the field's crops lie.
+    """
+
+    folder: Path
+    ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    image_labels: NDArray[np.bool_]
+    first: NDArray[np.int64]
+    whole: NDArray[np.bool_]
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    @classmethod
+    def open(cls, folder: Path) -> CellSet:
+        """Open a set that :func:`make_cell_set` has finished.
+
+        Raises:
+            InputError: if there is none.
+        """
+        if not (folder / INDEX).is_file():
+            raise InputError(f"{folder} holds no finished cell set; make it with `python -m tools.train crops`")
+        with np.load(folder / INDEX) as index:
+            arrays = {name: index[name] for name in ("ids", "groups", "image_labels", "first", "shard", "row")}
+        # an empty file part cannot be mapped
+        whole = np.load(folder / WHOLE, mmap_mode="r") if arrays["first"][-1] else np.zeros(0, bool)
+        return cls(folder=folder, whole=whole, **arrays)
+
+    @property
+    def cells(self) -> int:
+        """N."""
+        return int(self.first[-1])
+
+    def count(self, field: int) -> int:
+        """Number of cells of a field."""
+        return int(self.first[field + 1] - self.first[field])
+
+    def crops(self, field: int) -> NDArray[np.uint8]:
+        """The crops of a field's cells, (n, S, S, 4) uint8 as in `cells/crops.py`, memory-mapped."""
+        start = int(self.row[field])
+        return _opened(Shard(int(self.shard[field]), (), self.folder).crops_path)[start : start + self.count(field)]
+
+
+def make_cell_set(source: CellSource, folder: Path) -> CellSet:
+    """Make the crops and the index of a cell set; what an earlier run has finished stays.
+
+    Args:
+        source: where the cells come from.
+        folder: gets shards, label maps and the index.
+
+    Raises:
+        SettingsError, InputError: for an unusable source, or a folder made from another one.
+    """
+    if (folder / INDEX).is_file():
+        if json.loads((folder / "source.json").read_text()) != dataclasses.asdict(source):
+            raise SettingsError(f"{folder} holds cells of another source (source.json); use another folder")
+        return CellSet.open(folder)
+    labels, groups = read_table(source)
+    files = [f for f in locate_fields(Path(source.fields), suffixes=source.suffixes or None) if f.id in labels]
+    if not files:
+        raise InputError(f"no field of {source.fields} is named in column {source.id_column!r} of {source.table}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "source.json").write_text(json.dumps(dataclasses.asdict(source), indent=2))
+    shards = make_shards(files, folder)
+    report = RunReport()
+    work = FieldWork(
+        _segmentator(source),
+        Path(source.masks) if source.masks else None,
+        "quarter",
+        source.pixel_size,
+        source.crop_size,
+        folder / "labels",
+    )
+    ledger = Ledger(folder)
+    try:
+        prints = [fingerprint(dataclasses.asdict(source), [f.id for f in shard.files]) for shard in shards]
+        todo = [i for i, shard in enumerate(shards) if ledger.find(f"fields/{shard.index}", prints[i]) is None]
+        if todo:
+            run_fields([shards[i] for i in todo], work, [prints[i] for i in todo], ledger, TimeBudget(None), report)
+    finally:
+        ledger.close()
+    if report.degradations:
+        raise InputError(f"{folder}: {'; '.join(report.degradations)}; a training set needs crops of one size")
+    _write_index(folder, shards, labels, groups)
+    return CellSet.open(folder)
+
+
+def read_table(source: CellSource) -> tuple[dict[str, NDArray[np.bool_]], dict[str, str]]:
+    """The weak labels (19,) bool and the group of every field that the table names.
+
+    Raises:
+        InputError: for a missing column, or a label that is no class id and not in the class map.
+    """
+    table = pd.read_csv(source.table, dtype=str, keep_default_na=False)
+    columns = [source.id_column, source.label_column, *([source.group_column] if source.group_column else [])]
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise InputError(f"{source.table} has no column {', '.join(missing)}; it has {', '.join(table.columns)}")
+    names = {str(k): k for k in range(CLASS_COUNT)}
+    if source.class_map is not None:
+        names = json.loads(Path(source.class_map).read_text())
+    labels: dict[str, NDArray[np.bool_]] = {}
+    groups: dict[str, str] = {}
+    for row in table[columns].itertuples(index=False, name=None):
+        carried: NDArray[np.bool_] = np.zeros(CLASS_COUNT, np.bool_)
+        for text in filter(None, (part.strip() for part in row[1].split(source.separator))):
+            if text not in names:
+                raise InputError(f"{source.table}: field {row[0]} has the label {text!r}, which is not in the class map")
+            carried[names[text]] = True
+        labels[row[0]] = carried
+        groups[row[0]] = row[2] if source.group_column else row[0]
+    return labels, groups
+
+
+def assign_folds(image_labels: NDArray[np.bool_], groups: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of every field: no group falls into two, and the groups of each class are spread over all.
+
+    Groups are dealt out by their rarest class, rarest class first, each to the fold that has fewest fields of that class
+    so far and, among equals, fewest fields. (scikit-learn's `StratifiedGroupKFold` leaves folds without any field of a
+    rare class.)
+
+    Args:
+        image_labels: (F, 19) bool.
+        groups: (F,) str.
+        folds: 2 or more.
+        seed: of the order in which the groups of a class are dealt.
+
+    Raises:
+        InputError: if there are fewer groups than folds.
+    """
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < folds:
+        raise InputError(f"{folds} folds need as many groups, found {len(names)}")
+    carried = np.zeros((len(names), image_labels.shape[1]), bool)
+    np.logical_or.at(carried, group, image_labels)
+    frequency = carried.sum(0)
+    rarest = np.where(carried, frequency, len(names) + 1).argmin(1)
+    size = np.bincount(group)
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(frequency[rarest[order]], kind="stable")]
+    fields = np.zeros((folds, image_labels.shape[1]), np.int64)  # by fold and rarest class
+    fold_of_group = np.empty(len(names), np.int64)
+    for index in order:
+        fold = int(np.lexsort((fields.sum(1), fields[:, rarest[index]]))[0])
+        fold_of_group[index] = fold
+        fields[fold, rarest[index]] += size[index]
+    return fold_of_group[group]
+
+
+def _segmentator(source: CellSource) -> Segmentator | None:
+    if source.segmentator is None:
+        return None
+    ensemble = read_ensemble(Path(source.segmentator))
+    return Segmentator(
+        load_segmentation(ensemble, "nuclei"),
+        load_segmentation(ensemble, "cell"),
+        device=source.device,
+        nuclei_background_cut=ensemble.nuclei.background_cut,
+        cell_background_cut=ensemble.cell.background_cut,
+    )
+
+
+def _write_index(
+    folder: Path, shards: Sequence[Shard], labels: dict[str, NDArray[np.bool_]], groups: dict[str, str]
+) -> None:
+    """Write the index last: its presence says that the set is complete."""
+    ids: list[str] = []
+    counts: list[int] = []
+    shard_of: list[int] = []
+    rows: list[int] = []
+    whole = []
+    for shard in shards:
+        row = 0
+        for record in shard.read_records():
+            ids.append(record.id)
+            counts.append(len(record.table))
+            shard_of.append(shard.index)
+            rows.append(row)
+            row += len(record.table)
+            whole.append(_whole(record))
+    with atomic_path(folder / WHOLE) as temporary:
+        np.save(temporary, np.concatenate(whole))
+    with atomic_path(folder / INDEX) as temporary:
+        np.savez(
+            temporary,
+            ids=np.array(ids),
+            groups=np.array([groups[name] for name in ids]),
+            image_labels=np.stack([labels[name] for name in ids]),
+            first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            shard=np.array(shard_of, np.int64),
+            row=np.array(rows, np.int64),
+        )
+
+
+def _whole(record: FieldRecord) -> NDArray[np.bool_]:
+    """Which cells of a field do not touch its frame."""
+    table = record.table
+    inside = (table.x > 0) & (table.y > 0)
+    return inside & (table.x + table.width < record.width) & (table.y + table.height < record.height)
+
+
+@lru_cache(maxsize=256)
+def _opened(path: Path) -> NDArray[np.uint8]:
+    return read_crops(path)

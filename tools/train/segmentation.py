@@ -1,0 +1,179 @@
+"""Stage `segmentation`: the nuclei and the cell network on simulated fields, and the calibration of the cell maps' cut."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hcpl_kernel.atomic import atomic_open
+from hcpl_kernel.ensemble import SegmentationSpec
+from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.segmentation import Segmentator, build_segmentation
+from hcpl_kernel.segmentation.segmentator import MEAN, NETWORK_PIXEL_SIZE, STD
+from hcpl_kernel.settings import from_mapping
+from hcpl_kernel.simulation import simulate_field
+from tools.train.calibration import calibrate, choose_cut
+from tools.train.loop import RunSettings, fit
+from tools.train.publish import publish_module
+from tools.train.segmentation_data import Crops, FieldSettings, make_fields
+
+NETWORKS = ("nuclei", "cell")
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationTraining:
+    """Settings of the stage.
+
+    Attributes:
+        architecture, kwargs: as in :class:`hcpl_kernel.ensemble.SegmentationSpec`.
+        files: weights file of each network.
+        nuclei, cell: how each is trained.
+        fields: what they are trained on.
+        crop: side of the training crops, px at 0.32 um.
+        batch: crops a step and device.
+        class_weights: of background, border, interior in the cross-entropy. Our choice.
+        calibration_fields, calibration_seed: fresh fields on which the cut is chosen and the figures are measured.
+        weights_dtype: "float16" or "float32".
+    """
+
+    architecture: str
+    files: Mapping[str, str]
+    nuclei: RunSettings
+    cell: RunSettings
+    fields: FieldSettings = FieldSettings()
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    crop: int = 256
+    batch: int = 8
+    class_weights: tuple[float, float, float] = (1.0, 2.0, 1.0)
+    calibration_fields: int = 24
+    calibration_seed: int = 10_000_000
+    weights_dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        for name, kind in (("nuclei", RunSettings), ("cell", RunSettings), ("fields", FieldSettings)):
+            if isinstance(getattr(self, name), Mapping):
+                object.__setattr__(self, name, from_mapping(kind, getattr(self, name), where=name))
+        object.__setattr__(self, "class_weights", tuple(self.class_weights))
+        if set(self.files) != set(NETWORKS):
+            raise SettingsError(f"files: expected the keys {NETWORKS}, found {tuple(self.files)}")
+        if self.crop % 32 or not 32 <= self.crop <= self.fields.size:
+            raise SettingsError(f"crop {self.crop}, expected a multiple of 32 up to the fields' {self.fields.size} px")
+
+    def spec(self, which: str) -> SegmentationSpec:
+        """What the weights folder says about a network."""
+        return SegmentationSpec(self.architecture, self.files[which], self.kwargs)
+
+
+class SegmentationTask:
+    """One of the two networks on its crops; cross-entropy plus soft Dice of border and interior (our choice)."""
+
+    def __init__(self, module: nn.Module, crops: Crops, class_weights: tuple[float, float, float], identity: Any) -> None:
+        self.module = module
+        self.identity = identity
+        self._crops = crops
+        self._weights = torch.tensor(class_weights)
+
+    def batch(self, step: int, rank: int, world: int) -> tuple[Tensor, Tensor]:
+        """Standardised crops (B, 3, s, s) and classes (B, s, s) int64."""
+        images, classes = self._crops.batch(step, rank)
+        inputs = (torch.from_numpy(images) - torch.tensor(MEAN).view(1, 3, 1, 1)) / STD
+        return inputs.contiguous(memory_format=torch.channels_last), torch.from_numpy(classes)
+
+    def losses(self, module: nn.Module, batch: tuple[Tensor, Tensor], device: torch.device) -> dict[str, Tensor]:
+        """Cross-entropy, Dice and their sum."""
+        images, classes = (tensor.to(device, non_blocking=True) for tensor in batch)
+        logits = module(images).float()
+        entropy = functional.cross_entropy(logits, classes, weight=self._weights.to(logits.device))
+        dice = dice_loss(logits, classes)
+        return {"loss": entropy + dice, "entropy": entropy, "dice": dice}
+
+
+def dice_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """`1 - 2 |P T| / (|P| + |T|)`, over the batch, mean of border and interior.
+
+    Args:
+        logits: (B, 3, h, w) float.
+        classes: (B, h, w) int64 in 0..2.
+    """
+    probabilities = logits.softmax(1)[:, 1:]
+    truth = functional.one_hot(classes, 3).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
+    shared = (probabilities * truth).sum((0, 2, 3))
+    total = (probabilities + truth).sum((0, 2, 3))
+    return 1 - (2 * shared / total.clamp_min(1)).mean()
+
+
+def train_segmentation(settings: SegmentationTraining, work: Path, weights: Path, only: str | None, processes: int) -> None:
+    """Train, calibrate and publish both networks, going on where an earlier run stopped.
+
+    Args:
+        settings: of the stage.
+        work: folder for fields, checkpoints, curves and `calibration.json`.
+        weights: folder that gets the weights files, the manifest's entries and, where it has an `ensemble.json`, its.
+        only: train just the "nuclei" or the "cell" network, without calibration and publishing; two processes can so
+            share the work. None trains what is left of both and finishes.
+        processes: that make the fields.
+    """
+    paths = make_fields(settings.fields, work / "fields", processes)
+    trained: dict[str, nn.Module] = {}
+    seconds = {}
+    for which in NETWORKS if only is None else (only,):
+        run: RunSettings = getattr(settings, which)
+        torch.manual_seed(run.seed)
+        module = build_segmentation(settings.spec(which))
+        crops = Crops(paths, which, settings.crop, settings.batch, run.seed)
+        identity = {
+            "architecture": settings.architecture,
+            "kwargs": dict(settings.kwargs),
+            "network": which,
+            "fields": dataclasses.asdict(settings.fields),
+            "crop": settings.crop,
+            "batch": settings.batch,
+            "class_weights": settings.class_weights,
+        }
+        seconds[which] = fit(SegmentationTask(module, crops, settings.class_weights, identity), run, work / which)["seconds"]
+        trained[which] = module.cpu()
+    if only is not None:
+        return
+    figures = _calibration(settings, trained)
+    with atomic_open(work / "calibration.json") as file:
+        json.dump(figures, file, indent=2)
+    cut = figures["cut"]
+    for which, module in trained.items():
+        run = getattr(settings, which)
+        provenance = {
+            "licence": "Apache-2.0",
+            "data": f"{settings.fields.count} simulated fields of {settings.fields.size} px at {NETWORK_PIXEL_SIZE} um, "
+            f"seeds from {settings.fields.first_seed}",
+            "training": f"{run.steps} steps of {settings.batch} crops of {settings.crop} px, {run.precision}, seed "
+            f"{run.seed}, {seconds[which] / 60:.1f} min, {run.threads} thread(s), {platform.machine()}",
+            "figures": f"{figures['fields']} fresh simulated fields (seeds from {settings.calibration_seed}): "
+            f"TP/(TP+FP+FN) at IoU 0.6 {figures['by_cut'][str(cut)]['iou_0.6']:.3f} with the cut {cut}, "
+            f"{figures['by_cut']['None']['iou_0.6']:.3f} without",
+        }
+        changes = {
+            "architecture": settings.architecture,
+            "kwargs": dict(settings.kwargs),
+            "background_cut": cut if which == "cell" else None,
+            "provenance": provenance,
+        }
+        publish_module(weights, settings.files[which], module, settings.weights_dtype, ("segmentation", which), changes)
+
+
+def _calibration(settings: SegmentationTraining, trained: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """The agreement by cut on fresh fields, and the cut chosen from it."""
+    seeds = range(settings.calibration_seed, settings.calibration_seed + settings.calibration_fields)
+    side = settings.fields.size
+    fields = [simulate_field(seed, (side, side), NETWORK_PIXEL_SIZE) for seed in seeds]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    segmentator = Segmentator(trained["nuclei"], trained["cell"], device)
+    maps = segmentator.maps([field.image for field in fields], NETWORK_PIXEL_SIZE)
+    by_cut = calibrate(fields, maps)
+    return {"fields": len(fields), "cut": choose_cut(by_cut), "by_cut": {str(c): scores for c, scores in by_cut.items()}}

@@ -1,0 +1,86 @@
+"""Good and bad cells for the geometry module of the VID: simulated label maps with the faults that segmentations have."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hcpl_kernel.integrity.completeness import random_cut
+from hcpl_kernel.integrity.geometry import geometry_features
+from hcpl_kernel.simulation import simulate_field
+from tools.train.calibration import best_overlaps
+
+GOOD_IOU, GOOD_VISIBLE = 0.6, 0.5
+"""A found cell is good when it meets a true one at the competition's IoU and at least half of that one is visible."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SpoilSettings:
+    """How often a true cell is spoilt in which way; our choice.
+
+    Attributes:
+        fields, first_seed, size, pixel_size: the simulated fields.
+        merge: share of the cells that swallow a neighbour.
+        cut: share of which a part is cut away and lost.
+        split: share that falls into two.
+        debris: mean number of false finds in the background of a field.
+        seed: of the faults.
+    """
+
+    fields: int = 300
+    first_seed: int = 20_000_000
+    size: int = 512
+    pixel_size: float = 0.32
+    merge: float = 0.08
+    cut: float = 0.12
+    split: float = 0.08
+    debris: float = 2.0
+    seed: int = 0
+
+
+def spoilt_cells(settings: SpoilSettings) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Features and goodness of the cells of simulated fields with spoilt label maps.
+
+    Returns:
+        (n, 8) float32 features as in `integrity/geometry.py`, and (n,) bool.
+    """
+    features, good = [], []
+    for index in range(settings.fields):
+        field = simulate_field(settings.first_seed + index, (settings.size, settings.size), settings.pixel_size)
+        spoilt = spoil(field.cells, settings, np.random.default_rng([settings.seed, index]))
+        features.append(geometry_features(spoilt, field.image, settings.pixel_size))
+        countable = np.where(np.append(False, field.visible >= GOOD_VISIBLE)[field.cells], field.cells, 0)
+        good.append(best_overlaps(spoilt, countable) >= GOOD_IOU)
+    return np.concatenate(features), np.concatenate(good)
+
+
+def spoil(labels: NDArray[np.int32], settings: SpoilSettings, rng: np.random.Generator) -> NDArray[np.int32]:
+    """A copy of a label map with some cells merged, cut or split, and with debris."""
+    spoilt = labels.copy()
+    next_label = int(labels.max(initial=0)) + 1
+    for cell in np.unique(labels[labels > 0]):
+        fault = rng.random()
+        mask = spoilt == cell
+        if not mask.any():
+            continue
+        if fault < settings.merge:
+            ring = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+            neighbours = np.setdiff1d(spoilt[ring], [0, cell])
+            if len(neighbours):
+                spoilt[spoilt == rng.choice(neighbours)] = cell
+        elif fault < settings.merge + settings.cut + settings.split:
+            visible, _ = random_cut(mask, rng)
+            lost = fault < settings.merge + settings.cut
+            spoilt[mask & ~visible] = 0 if lost else next_label
+            next_label += 1
+    for _ in range(rng.poisson(settings.debris)):
+        blob = np.zeros(labels.shape, np.uint8)
+        centre = (int(rng.integers(labels.shape[1])), int(rng.integers(labels.shape[0])))
+        axes = tuple(int(a) for a in rng.uniform(3, 20, 2))
+        cv2.ellipse(blob, centre, axes, rng.uniform(0, 180), 0, 360, 1, -1)
+        spoilt[(blob > 0) & (spoilt == 0)] = next_label
+        next_label += 1
+    return spoilt

@@ -22,7 +22,7 @@ from hcpl_kernel.simulation import simulate_field
 from tools.simulate.dataset import DatasetSettings, make_dataset
 from tools.train.cell_augmentation import AugmentationSettings, augment_cells
 from tools.train.cell_set import CellSet, CellSource, assign_folds, make_cell_set, read_table
-from tools.train.cell_tasks import CellSampler
+from tools.train.cell_tasks import CellSampler, GrowthSettings, LossSettings, SingleCellTask
 from tools.train.cells import CellTraining, load_pretrained, train_cells
 from tools.train.integrity import IntegrityTraining
 from tools.train.mini import MiniTraining
@@ -124,6 +124,21 @@ def test_soft_labels_reach_the_right_cells(cells: CellSet) -> None:
         CellSampler(cells, np.arange(2), labels[1:], seed=1)
 
 
+def test_the_first_steps_see_smaller_cells(cells: CellSet) -> None:
+    sampler = CellSampler(cells, np.arange(len(cells.ids)), None, seed=1)
+    spec = dataclasses.replace(SPEC, kind="cla", input_size=64)
+    seen: list[int] = []
+    module = build(spec)
+    module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
+    growth = GrowthSettings(share=0.4, side=32)
+    task = SingleCellTask(module, spec, sampler, LossSettings(), AugmentationSettings(), {}, growth, 5, count=4)
+    for step in range(5):
+        task.losses(module, task.batch(step, 0, 1), torch.device("cpu"))
+    assert seen == [32, 32, 64, 64, 64]
+    with pytest.raises(SettingsError, match="side of at least 32"):
+        GrowthSettings(side=16)
+
+
 def test_augmentation_without_ranges_is_the_identity_and_gain_is_shared_by_a_bag() -> None:
     cells = torch.rand(4, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     bag = torch.tensor([0, 0, 1, 1])
@@ -198,7 +213,7 @@ def test_configs_name_existing_networks() -> None:
     mini = from_mapping(MiniTraining, values, "mini.json")
     ensemble = read_ensemble(ROOT / "weights" / "mini")
     for network in ensemble.networks:
-        chosen = CellTraining(**{**mini.classifiers[network.kind], "network": network.name})
+        chosen = CellTraining(**{**mini.classifier(network), "network": network.name})
         assert chosen.spec(ROOT / "weights" / "mini").input_size <= mini.crop_size
     with pytest.raises(SettingsError, match="no network 'dsa_b4'"):
         settings(network="dsa_b4").spec(ROOT / "weights" / "full")

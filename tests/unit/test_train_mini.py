@@ -48,7 +48,7 @@ def test_it_begins_with_nothing_trained_and_refuses_other_settings(settings: Min
 def test_the_budget_scales_every_training(settings: MiniTraining, pool, tmp_path: Path) -> None:
     plan = _Plan(settings, tmp_path, 0.1, pool)
     plan.begin()
-    jobs = [plan.segmentation(), plan.relabelling("dsa_nfnet", 0, None), plan.classifier("cla_swin", tmp_path / "l.npy")]
+    jobs = [plan.segmentation(), plan.relabelling("dsa_nfnet", 0, None), plan.classifier("cla_resnet", tmp_path / "l.npy")]
     configs = [json.loads(Path(job.arguments[job.arguments.index("--config") + 1]).read_text()) for job in jobs]
     segmentation = json.loads(Path(settings.segmentation).read_text())
     assert configs[0]["cell"]["steps"] == round(0.1 * segmentation["cell"]["steps"])
@@ -56,6 +56,14 @@ def test_the_budget_scales_every_training(settings: MiniTraining, pool, tmp_path
     assert configs[2]["run"]["steps"] == round(0.1 * settings.classifiers["cla"]["run"]["steps"])
     assert jobs[1].arguments[-2:] == ["--predict", "out-of-fold"]  # round 0: inherited labels
     assert jobs[2].arguments[-2:] == ["--labels", str(tmp_path / "l.npy")]
+
+
+def test_a_network_may_have_settings_of_its_own(settings: MiniTraining, pool, tmp_path: Path) -> None:
+    networks = {network.name: network for network in read_ensemble(ROOT / "weights" / "mini").networks}
+    assert settings.classifier(networks["cla_swin"]) == settings.classifiers["cla_swin"]
+    assert settings.classifier(networks["cla_resnet"]) == settings.classifiers["cla"]
+    with pytest.raises(SettingsError, match="no settings for 'clh_efficientnet', nor for 'clh'"):
+        dataclasses.replace(settings, classifiers={"dsa": {}}).classifier(networks["clh_efficientnet"])
 
 
 def test_finished_jobs_are_not_repeated_and_failed_ones_are_named(settings: MiniTraining, pool, tmp_path: Path) -> None:

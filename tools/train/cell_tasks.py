@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hcpl_kernel.errors import InputError
+from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.pipeline.inference import prepare
 from tools.train.cell_augmentation import AugmentationSettings, augment_cells
@@ -39,6 +39,23 @@ class LossSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class GrowthSettings:
+    """Progressive resizing: the first steps see smaller cells and cost less. Our choice, off by default.
+
+    Attributes:
+        share: of the steps.
+        side: of their cells, px; None trains at the network's input size throughout, as bases of a fixed size need.
+    """
+
+    share: float = 0.5
+    side: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1 or (self.side is not None and self.side < 32):
+            raise SettingsError(f"growth: expected share in [0, 1] and side of at least 32, found {self.share}, {self.side}")
+
+
+@dataclasses.dataclass(frozen=True)
 class CellBatch:
     """Cells as they lie in the store, and their labels.
 
@@ -47,12 +64,14 @@ class CellBatch:
         bag: (n,) int64, the image of each cell, 0 to the number of images less 1.
         image_labels: (B, 19) float32.
         cell_labels: (n, 19) float32, soft.
+        side: px at which the network sees them; None is its input size.
     """
 
     crops: NDArray[np.uint8]
     bag: Tensor
     image_labels: Tensor
     cell_labels: Tensor
+    side: int | None = None
 
 
 def spec_identity(spec: NetworkSpec) -> dict[str, Any]:
@@ -139,15 +158,23 @@ class _CellTask:
         loss: LossSettings,
         augmentation: AugmentationSettings,
         identity: Mapping[str, Any],
+        growth: GrowthSettings,
+        steps: int,
     ) -> None:
         self.module, self.identity = module, identity
+        self._growth, self._grown = growth, growth.share * steps
         self._spec, self._sampler, self._loss, self._augmentation = spec, sampler, loss, augmentation
         self._weights = class_weights(sampler.class_frequency(), loss.rare_power, loss.rare_largest)
+
+    def _grow(self, batch: CellBatch, step: int) -> CellBatch:
+        """The batch at the size that the step's cells have."""
+        return dataclasses.replace(batch, side=self._growth.side) if step < self._grown else batch
 
     def _inputs(self, batch: CellBatch, device: torch.device) -> tuple[Tensor, Tensor]:
         """The network's augmented input, and the cells' bags."""
         bag = batch.bag.to(device)
-        inputs = prepare(batch.crops, self._spec, device)
+        spec = self._spec if batch.side is None else dataclasses.replace(self._spec, input_size=batch.side)
+        inputs = prepare(batch.crops, spec, device)
         return augment_cells(inputs, bag, len(batch.image_labels), self._augmentation), bag
 
 
@@ -160,7 +187,7 @@ class DualStreamTask(_CellTask):
 
     def batch(self, step: int, rank: int, world: int) -> CellBatch:
         """A bag of cells of each of some fields."""
-        return self._sampler.bags(step, rank, self._images, self._most)
+        return self._grow(self._sampler.bags(step, rank, self._images, self._most), step)
 
     def losses(self, module: nn.Module, batch: CellBatch, device: torch.device) -> dict[str, Tensor]:
         """Both streams and their weighted sum."""
@@ -181,7 +208,7 @@ class SingleCellTask(_CellTask):
 
     def batch(self, step: int, rank: int, world: int) -> CellBatch:
         """Cells drawn from all fields."""
-        return self._sampler.singles(step, rank, self._count)
+        return self._grow(self._sampler.singles(step, rank, self._count), step)
 
     def losses(self, module: nn.Module, batch: CellBatch, device: torch.device) -> dict[str, Tensor]:
         """Both losses and their weighted sum."""

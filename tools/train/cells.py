@@ -22,7 +22,7 @@ from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.settings import from_mapping
 from tools.train.cell_augmentation import AugmentationSettings
 from tools.train.cell_set import CellSet, assign_folds
-from tools.train.cell_tasks import CellSampler, DualStreamTask, LossSettings, SingleCellTask, spec_identity
+from tools.train.cell_tasks import CellSampler, DualStreamTask, GrowthSettings, LossSettings, SingleCellTask, spec_identity
 from tools.train.loop import RunSettings, Task, fit
 from tools.train.predictions import predict_fields, predicted
 from tools.train.publish import publish_module
@@ -37,7 +37,7 @@ class CellTraining:
         run: how it is trained.
         images, cells: a DSA's batch: fields a step and device, and at most so many cells of each (paper: 20).
         batch: cells a step and device for CLA and CLH.
-        loss, augmentation: see there.
+        loss, augmentation, growth: see there.
         folds, fold_seed: of the out-of-fold predictions.
         pretrained: safetensors file with the weights of the timm base (as timm publishes them, three input channels or
             four, with or without their classifier); None starts at random.
@@ -51,13 +51,15 @@ class CellTraining:
     batch: int = 128
     loss: LossSettings = LossSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    growth: GrowthSettings = GrowthSettings()
     folds: int = 5
     fold_seed: int = 0
     pretrained: str | None = None
     weights_dtype: str = "float16"
 
     def __post_init__(self) -> None:
-        for name, kind in (("run", RunSettings), ("loss", LossSettings), ("augmentation", AugmentationSettings)):
+        kinds = {"run": RunSettings, "loss": LossSettings, "augmentation": AugmentationSettings, "growth": GrowthSettings}
+        for name, kind in kinds.items():
             if isinstance(getattr(self, name), Mapping):
                 object.__setattr__(self, name, from_mapping(kind, getattr(self, name), where=name))
         if min(self.images, self.cells, self.batch) < 1 or self.folds < 2:
@@ -106,6 +108,7 @@ def train_cells(
         "batch": settings.batch,
         "loss": dataclasses.asdict(settings.loss),
         "augmentation": dataclasses.asdict(settings.augmentation),
+        "growth": dataclasses.asdict(settings.growth),
         "pretrained": settings.pretrained,
     }
     everything = np.arange(len(cells.ids))
@@ -172,7 +175,7 @@ def _train(
     if settings.pretrained is not None:
         load_pretrained(module, Path(settings.pretrained))
     sampler = CellSampler(cells, fields, labels, settings.run.seed)
-    shared = (module, spec, sampler, settings.loss, settings.augmentation, identity)
+    shared = (module, spec, sampler, settings.loss, settings.augmentation, identity, settings.growth, settings.run.steps)
     task: Task
     if spec.kind == "dsa":
         task = DualStreamTask(*shared, images=settings.images, most=settings.cells)

@@ -25,6 +25,7 @@ import torch
 from hcpl_kernel.atomic import atomic_open
 from hcpl_kernel.ensemble import read_ensemble, write_ensemble
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.settings import from_mapping, read_json
 from tools.relabel import RelabelSettings
 from tools.train.loop import TrainingError
@@ -48,7 +49,8 @@ class MiniTraining:
         relabelling: as in :class:`tools.train.cells.CellTraining`, without its network.
         relabelling_networks: the three DSAs, names or whole specs.
         relabel: as in :class:`tools.relabel.RelabelSettings`.
-        classifiers: kind -> as in :class:`tools.train.cells.CellTraining`, without its network.
+        classifiers: kind, or name of a network where it differs from its kind -> as in
+            :class:`tools.train.cells.CellTraining`, without its network.
         integrity: as in :class:`tools.train.integrity.IntegrityTraining`.
         nominal_minutes: about what the steps above take with two processes on CPUs; `--budget-minutes` scales them.
     """
@@ -71,6 +73,17 @@ class MiniTraining:
             object.__setattr__(self, "relabel", from_mapping(RelabelSettings, self.relabel, "relabel"))
         if len(self.relabelling_networks) != CRA_NETWORKS:
             raise SettingsError(f"relabelling_networks: expected {CRA_NETWORKS}, found {len(self.relabelling_networks)}")
+
+    def classifier(self, spec: NetworkSpec) -> Mapping[str, Any]:
+        """The settings of one network: its own, else those of its kind.
+
+        Raises:
+            SettingsError: if `classifiers` has neither.
+        """
+        found = self.classifiers.get(spec.name) or self.classifiers.get(spec.kind)
+        if found is None:
+            raise SettingsError(f"classifiers: no settings for {spec.name!r}, nor for {spec.kind!r}, its kind")
+        return found
 
 
 def train_mini(settings: MiniTraining, work: Path, budget_minutes: float | None, processes: int) -> None:
@@ -137,7 +150,7 @@ class _Plan:
             values = json.loads(Path(self._settings.ensemble).read_text())
             integrity = values["integrity"]
             for part in (*values["segmentation"].values(), *integrity.values(), *values["networks"]):
-                kept = {k: v for k, v in part.get("provenance", {}).items() if k in ("stands_for", "parameters")}
+                kept = {k: v for k, v in part.get("provenance", {}).items() if k in ("stands_for", "parameters", "family")}
                 part.update(sha256=None, trained=False, provenance=kept)
             write_ensemble(target, values)
 
@@ -182,9 +195,7 @@ class _Plan:
 
     def classifier(self, name: str, labels: Path | None) -> _Job:
         spec = {network.name: network for network in read_ensemble(self._weights).networks}[name]
-        if spec.kind not in self._settings.classifiers:
-            raise SettingsError(f"classifiers: no settings for {spec.kind!r}, the kind of {name}")
-        values = {**self._settings.classifiers[spec.kind], "network": name}
+        values = {**self._settings.classifier(spec), "network": name}
         values["run"] = self._scaled(values["run"])
         return self._stage(name, "cells", values, self._work / "final", "--cells", str(self._cells), *_labels(labels))
 

@@ -25,7 +25,7 @@ from tools.train.cell_set import CellSet, CellSource, assign_folds, make_cell_se
 from tools.train.cell_tasks import CellSampler, GrowthSettings, LossSettings, SingleCellTask
 from tools.train.cells import CellTraining, load_pretrained, train_cells
 from tools.train.integrity import IntegrityTraining
-from tools.train.mini import MiniTraining
+from tools.train.plan import MiniTraining
 from tools.train.predictions import StoredPredictions
 
 ROOT = Path(__file__).resolve().parents[2]

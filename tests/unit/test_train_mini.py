@@ -12,10 +12,12 @@ import pytest
 from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.settings import from_mapping, read_json
+from tools.train.candidates import CandidateTraining, prepare, train_candidates
 from tools.train.loop import TrainingError
-from tools.train.mini import MiniTraining, _Job, _Plan
+from tools.train.plan import Candidate, Job, MiniTraining, Plan
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "tools" / "train" / "configs" / "mini"
 
 
 @pytest.fixture
@@ -34,19 +36,19 @@ def pool():
 
 
 def test_it_begins_with_nothing_trained_and_refuses_other_settings(settings: MiniTraining, pool, tmp_path: Path) -> None:
-    _Plan(settings, tmp_path, 1.0, pool).begin()
+    Plan(settings, tmp_path, 1.0, pool).begin()
     ensemble = read_ensemble(tmp_path / "weights")
     assert not any(part.trained or part.sha256 for part in ensemble.parts)
     assert [n.name for n in ensemble.networks] == [n.name for n in read_ensemble(ROOT / "weights" / "mini").networks]
-    _Plan(settings, tmp_path, 1.0, pool).begin()
+    Plan(settings, tmp_path, 1.0, pool).begin()
     with pytest.raises(SettingsError, match="other settings or another budget"):
-        _Plan(settings, tmp_path, 0.5, pool).begin()
+        Plan(settings, tmp_path, 0.5, pool).begin()
     with pytest.raises(SettingsError, match="relabelling_networks: expected 3"):
         dataclasses.replace(settings, relabelling_networks=["dsa_nfnet"])
 
 
 def test_the_budget_scales_every_training(settings: MiniTraining, pool, tmp_path: Path) -> None:
-    plan = _Plan(settings, tmp_path, 0.1, pool)
+    plan = Plan(settings, tmp_path, 0.1, pool)
     plan.begin()
     jobs = [plan.segmentation(), plan.relabelling("dsa_nfnet", 0, None), plan.classifier("cla_resnet", tmp_path / "l.npy")]
     configs = [json.loads(Path(job.arguments[job.arguments.index("--config") + 1]).read_text()) for job in jobs]
@@ -67,12 +69,48 @@ def test_a_network_may_have_settings_of_its_own(settings: MiniTraining, pool, tm
 
 
 def test_finished_jobs_are_not_repeated_and_failed_ones_are_named(settings: MiniTraining, pool, tmp_path: Path) -> None:
-    plan = _Plan(settings, tmp_path, 1.0, pool)
+    plan = Plan(settings, tmp_path, 1.0, pool)
     plan.begin()
     arguments = ["--cells", str(tmp_path), "--predictions", "x", "--output", "y"]
-    bad = _Job("relabelling", "tools.relabel", arguments, tmp_path / "b")
+    bad = Job("relabelling", "tools.relabel", arguments, tmp_path / "b")
     with pytest.raises(TrainingError, match="failed: relabelling"):
         plan.run([bad])
     assert "holds no finished cell set" in (tmp_path / "logs" / "relabelling.log").read_text()
     (tmp_path / "b").touch()
     plan.run([bad])  # its mark is there, so it is not run
+
+
+def test_candidates_learn_as_their_models_do_from_their_own_labels(settings: MiniTraining, pool, tmp_path: Path) -> None:
+    plan = Plan(settings, tmp_path, 1.0, pool)
+    plan.begin()
+    model = plan.classifier("cla_swin", plan.labels(2))
+    jobs = [plan.candidate(Candidate(f"swin_{r}", "cla_swin", r, seed), tmp_path / "c") for r, seed in ((0, None), (2, 7))]
+    config, first, second = (
+        json.loads(Path(job.arguments[job.arguments.index("--config") + 1]).read_text()) for job in (model, *jobs)
+    )
+    assert first == {**config, "network": "swin_0"}
+    assert second == {**config, "network": "swin_2", "run": {**config["run"], "seed": 7}}
+    assert "--labels" not in jobs[0].arguments
+    assert jobs[1].arguments[-2:] == model.arguments[-2:] == ["--labels", str(tmp_path / "labels" / "round_2.npy")]
+    assert jobs[1].arguments[jobs[1].arguments.index("--weights") + 1] == str(tmp_path / "c")
+
+
+def test_candidates_join_a_trained_ensemble_only(tmp_path: Path) -> None:
+    config = CandidateTraining(str(CONFIGS / "mini.json"), (Candidate("swin_0", "cla_swin", 0),))
+    values = json.loads((ROOT / "weights" / "mini" / "ensemble.json").read_text())
+    (tmp_path / "weights").mkdir()
+    for trained in (False, True):
+        for part in (*values["segmentation"].values(), *values["integrity"].values(), *values["networks"]):
+            part["trained"] = trained
+        (tmp_path / "weights" / "ensemble.json").write_text(json.dumps(values))
+        if not trained:
+            with pytest.raises(SettingsError, match="not trained throughout"):
+                train_candidates(config, tmp_path, None, 1)
+    prepare(config.candidates, tmp_path / "weights", tmp_path / "candidates")
+    prepare(config.candidates, tmp_path / "weights", tmp_path / "candidates")  # nothing twice
+    *models, added = read_ensemble(tmp_path / "candidates").networks
+    model = next(network for network in models if network.name == "cla_swin")
+    assert len(models) == len(values["networks"]) and added.name == "swin_0" and not added.trained
+    assert added.base_kwargs == model.base_kwargs and added.provenance["like"] == "cla_swin"
+    with pytest.raises(SettingsError, match="is like 'vit'; expected one of cla_efficientnet"):
+        prepare((Candidate("x", "vit", 0),), tmp_path / "weights", tmp_path / "candidates")

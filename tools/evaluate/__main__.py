@@ -5,6 +5,8 @@
 
 Writes `evaluation.json` and `evaluation.md`: mAP of the ensemble, of each network, group, stream and fusion rule, their
 differences with a paired bootstrap over the fields, the segmentation, and each class; the paper's figures beside.
+Networks of `tools.train candidates` are compared with those that they are like. A weights folder with only some of the
+networks that ran scores the ensemble of those.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ def evaluate(run: FinishedRun, fields: Path, submission: Path | None, bootstrap:
         if variant.network is not None:
             networks.append(variant.name)
     best = max(networks, key=lambda name: scored[name].value)
-    pairs = [(ENSEMBLE, best), *DIFFERENCES]
+    models = [(spec.provenance["like"], spec.name) for spec in run.ensemble.networks if "like" in spec.provenance]
+    pairs = [(ENSEMBLE, best), *DIFFERENCES, *models]
     return Evaluation(
         scored,
         tuple(networks),

@@ -1,7 +1,8 @@
 """`python -m tools.train STAGE --config FILE --work DIR`: train what a weights folder holds, one stage at a time.
 
 Stages: `segmentation` (both networks), `crops` (a cell set from fields and a table of labels), `cells` (one classifier),
-`integrity` (both VID modules), `mini` (all of them in order, on simulated fields, from nothing to a weights folder).
+`integrity` (both VID modules), `mini` (all of them in order, on simulated fields, from nothing to a weights folder),
+`candidates` (networks beside those of `mini`, to choose from and to compare with).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hcpl_kernel.errors import HcplError
 from hcpl_kernel.settings import from_mapping, read_json
 
 CONFIG_SCHEMA = 1
-MINI_CONFIG = Path(__file__).parent / "configs" / "mini" / "mini.json"
+MINI_CONFIGS = Path(__file__).parent / "configs" / "mini"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,8 +60,14 @@ def _run(options: argparse.Namespace, values: dict[str, Any]) -> None:
 
         integrity = from_mapping(IntegrityTraining, values, where)
         train_integrity(integrity, CellSet.open(options.cells), options.work, options.weights)
+    elif options.stage == "candidates":
+        from tools.train.candidates import CandidateTraining, train_candidates
+
+        candidates = from_mapping(CandidateTraining, values, where)
+        train_candidates(candidates, options.work, options.budget_minutes, options.processes)
     else:
-        from tools.train.mini import MiniTraining, train_mini
+        from tools.train.mini import train_mini
+        from tools.train.plan import MiniTraining
 
         train_mini(from_mapping(MiniTraining, values, where), options.work, options.budget_minutes, options.processes)
 
@@ -78,10 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     for stage in (cells, integrity):
         stage.add_argument("--cells", type=Path, required=True, help="the cell set that `crops` has made")
     mini = stages.add_parser("mini", help="the mini ensemble from nothing, on simulated fields")
-    mini.add_argument("--budget-minutes", type=float, help="scale all trainings to about so many minutes a process")
-    for stage in (segmentation, crops, cells, integrity, mini):
-        needed = stage is not mini
-        stage.add_argument("--config", type=Path, required=needed, default=MINI_CONFIG, help="JSON file of settings")
+    candidates = stages.add_parser("candidates", help="more networks on the cells and labels of a finished mini")
+    for stage in (mini, candidates):
+        stage.add_argument("--budget-minutes", type=float, help="scale all trainings to about so many minutes a process")
+    defaults = {mini: MINI_CONFIGS / "mini.json", candidates: MINI_CONFIGS / "candidates.json"}
+    for stage in (segmentation, crops, cells, integrity, mini, candidates):
+        default = defaults.get(stage)
+        stage.add_argument("--config", type=Path, required=default is None, default=default, help="JSON file of settings")
         stage.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints and curves")
         stage.add_argument("--weights", type=Path, help="folder that gets the trained weights (default: WORK/weights)")
         cores = len(os.sched_getaffinity(0))

@@ -18,8 +18,9 @@ from hcpl_kernel.submission import encode_labels
 from tools.evaluate import paper, variants
 from tools.evaluate.__main__ import main
 from tools.evaluate.average_precision import average_precisions, interval, mean_of_classes, resample, score
-from tools.evaluate.truth import Matched, countable, match_cells
+from tools.evaluate.truth import Matched, match_cells
 from tools.finished_run import open_run
+from tools.train.calibration import countable
 
 
 def record(name: str, labels: np.ndarray) -> FieldRecord:

@@ -16,7 +16,7 @@ from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.classes import CLASS_COUNT
 from hcpl_kernel.pipeline.shards import FieldRecord
 from hcpl_kernel.submission.rle import decode_counts
-from tools.train.calibration import best_overlaps
+from tools.train.calibration import best_overlaps, countable
 
 IOU_THRESHOLD = 0.6
 """Overlap of a true positive (the competition's)."""
@@ -124,20 +124,6 @@ def score_segmentation(ids: Sequence[str], fields: Path, work: Path) -> Segmenta
         missing += len(best) - agreeing
         too_many += len(np.unique(found[found > 0])) - agreeing
     return SegmentationScore(hits, too_many, missing)
-
-
-def countable(cells: NDArray, counted: NDArray, found: NDArray) -> tuple[NDArray, NDArray]:
-    """The true and the found cells of a field without those that count neither way.
-
-    Args:
-        cells: (H, W) true instance map.
-        counted: ids of the true cells that are ground truth.
-        found: (H, W) instance map of the run.
-    """
-    true = np.where(np.isin(cells, counted), cells, 0)
-    area = np.bincount(found.ravel())
-    on_ignored = np.bincount(found[(cells > 0) & (true == 0)], minlength=len(area))
-    return true, np.where((on_ignored > area / 2)[found], 0, found)
 
 
 def _instances(masks: NDArray, labels: NDArray[np.int64]) -> tuple[list[str], NDArray[np.bool_]]:

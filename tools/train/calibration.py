@@ -49,16 +49,21 @@ def agreement(truths: Sequence[NDArray], founds: Sequence[NDArray], threshold: f
     return hits / max(1, expected + found - hits)
 
 
-def countable(field: SimulatedField, found: NDArray) -> tuple[NDArray, NDArray]:
-    """The true and the found cells of a field without those that are less than half visible.
+def countable(cells: NDArray, counted: NDArray, found: NDArray) -> tuple[NDArray, NDArray]:
+    """The true and the found cells of a field without those that count neither way.
 
-    Such true cells are no ground truth; a found cell is left out with them if more than half of it lies on them.
+    True cells that are less than half visible are no ground truth; a found cell is left out with them if more than half
+    of it lies on them.
+
+    Args:
+        cells: (H, W) true instance map.
+        counted: ids of the true cells that are ground truth.
+        found: (H, W) instance map to be judged.
     """
-    counted = np.append(False, field.truth)[field.cells]
-    ignored = (field.cells > 0) & ~counted
+    true = np.where(np.isin(cells, counted), cells, 0)
     area = np.bincount(found.ravel())
-    on_ignored = np.bincount(found[ignored], minlength=len(area))
-    return np.where(counted, field.cells, 0), np.where((on_ignored > area / 2)[found], 0, found)
+    on_ignored = np.bincount(found[(cells > 0) & (true == 0)], minlength=len(area))
+    return true, np.where((on_ignored > area / 2)[found], 0, found)
 
 
 def cut_maps(maps: NDArray[np.uint8], cut: float | None) -> NDArray[np.uint8]:
@@ -84,7 +89,8 @@ def calibrate(
     results: dict[float | None, dict[str, float]] = {}
     for cut in CUTS:
         founds = [_label(nuclei, cut_maps(cell, cut), field) for field, (nuclei, cell) in zip(fields, maps, strict=True)]
-        counted = [countable(field, found) for field, found in zip(fields, founds, strict=True)]
+        pairs = zip(fields, founds, strict=True)
+        counted = [countable(field.cells, np.flatnonzero(field.truth) + 1, found) for field, found in pairs]
         truths, founds = [truth for truth, _ in counted], [found for _, found in counted]
         scores = {threshold: agreement(truths, founds, threshold) for threshold in THRESHOLDS}
         results[cut] = {"iou_0.6": scores[0.6], "mean": float(np.mean(list(scores.values())))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -12,6 +13,7 @@ from conftest import TinyRun
 
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.fusion.averaging import CellPrediction
 from hcpl_kernel.pipeline.shards import FieldRecord
 from hcpl_kernel.scoring import mean_average_precision as official
 from hcpl_kernel.submission import encode_labels
@@ -168,6 +170,23 @@ def test_variants_are_what_their_names_say(tiny_run: TinyRun) -> None:
     same(variants.NO_INTEGRITY, (dsa.prob_cell + mean_cla) / 2 * routed)
     same(variants.CELL_ONLY, (dsa.prob_cell + mean_cla) / 2 * weight)
     same(variants.PRODUCT, (dsa.prob_cell + mean_cla) / 2 * image * weight)
+
+
+def test_a_whole_image_classifier_says_the_same_of_every_cell(tiny_run: TinyRun) -> None:
+    run = open_run(tiny_run.work, tiny_run.weights)
+    frame = np.ones((run.records[0].height, run.records[0].width), np.int32)
+    prob = np.random.default_rng(0).random((len(run.ids), 19), np.float32)
+    whole = dataclasses.replace(
+        run,
+        records=tuple(record(name, frame) for name in run.ids),
+        dsa=(),
+        cell_level=(CellPrediction("whole_image", prob, 1.0),),
+    )
+    first = next(variants.variants(run, whole))
+    assert first.name == variants.WHOLE_IMAGE
+    np.testing.assert_allclose(first.prob, prob[run.field_of_cell] * run.integrity[:, None], rtol=1e-6)
+    with pytest.raises(InputError, match="expected one network and one cell"):
+        next(variants.variants(run, run))
 
 
 def test_whole_evaluation(tiny_run: TinyRun, tmp_path, capsys) -> None:

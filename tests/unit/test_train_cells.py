@@ -68,6 +68,18 @@ def test_a_set_holds_what_prediction_would_crop(cells: CellSet) -> None:
     assert np.array_equal(cells.whole[cells.first[place] : cells.first[place + 1]], inside)
 
 
+def test_a_field_can_be_taken_whole(cells: CellSet, tmp_path: Path) -> None:
+    source = json.loads((cells.folder / "source.json").read_text())
+    whole = make_cell_set(CellSource(**{**source, "masks": None, "whole_fields": True}), tmp_path)
+    assert np.array_equal(whole.ids, cells.ids) and whole.cells == len(whole.ids)
+    image = simulate_field(DatasetSettings(fields=6, seed=5, size=128).field_seed(2), (128, 128), 0.32, frequency="balanced")
+    ones = np.ones((128, 128), np.int32)
+    place = list(whole.ids).index(DatasetSettings(fields=6, seed=5).field_id(2))
+    assert np.array_equal(whole.crops(place), crop_cells(to_display_bytes(image.image), ones, measure_cells(ones), 48))
+    assert not whole.whole.any()  # touches the frame
+    assert sorted(p.name for p in (tmp_path / "labels").iterdir()) == sorted(f"{i}_cells.png" for i in whole.ids)
+
+
 def test_tables_with_names_and_groups(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("Image,Where,Antibody\na,Nucleoli;Cytosol,1\nb,,2\n")
     (tmp_path / "map.json").write_text(json.dumps({"Nucleoli": 2, "Cytosol": 16}))
@@ -82,7 +94,7 @@ def test_tables_with_names_and_groups(tmp_path: Path) -> None:
         read_table(dataclasses.replace(source, class_map=None))
     with pytest.raises(InputError, match="no column Label"):
         read_table(dataclasses.replace(source, label_column="Label"))
-    with pytest.raises(SettingsError, match="masks .* or segmentator"):
+    with pytest.raises(SettingsError, match="one of masks .*, segmentator .* and whole_fields"):
         dataclasses.replace(source, masks=None)
 
 

@@ -93,6 +93,8 @@ def test_candidates_learn_as_their_models_do_from_their_own_labels(settings: Min
     assert "--labels" not in jobs[0].arguments
     assert jobs[1].arguments[-2:] == model.arguments[-2:] == ["--labels", str(tmp_path / "labels" / "round_2.npy")]
     assert jobs[1].arguments[jobs[1].arguments.index("--weights") + 1] == str(tmp_path / "c")
+    whole = plan.candidate(Candidate("whole_image", "cla_swin", 0, whole_fields=True), tmp_path / "w")
+    assert whole.arguments[-2:] == ["--cells", plan.crops(whole_fields=True).arguments[-3]]
 
 
 def test_candidates_join_a_trained_ensemble_only(tmp_path: Path) -> None:
@@ -112,5 +114,7 @@ def test_candidates_join_a_trained_ensemble_only(tmp_path: Path) -> None:
     model = next(network for network in models if network.name == "cla_swin")
     assert len(models) == len(values["networks"]) and added.name == "swin_0" and not added.trained
     assert added.base_kwargs == model.base_kwargs and added.provenance["like"] == "cla_swin"
-    with pytest.raises(SettingsError, match="is like 'vit'; expected one of cla_efficientnet"):
+    prepare([Candidate("whole_image", "cla_swin", 0)], tmp_path / "weights", tmp_path / "whole", alone=True)
+    assert [network.name for network in read_ensemble(tmp_path / "whole").networks] == ["whole_image"]
+    with pytest.raises(SettingsError, match="is like 'vit'; expected one of dsa_efficientnet"):
         prepare((Candidate("x", "vit", 0),), tmp_path / "weights", tmp_path / "candidates")

@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fields", type=Path, required=True, help="the simulated data set that was predicted")
     parser.add_argument("--work", type=Path, required=True, help="the work folder of `hcpl predict`")
     parser.add_argument("--weights", type=Path, required=True, help="the weights folder of that run")
+    parser.add_argument("--whole-image", type=Path, help="work folder of a whole-image classifier's run on the same fields")
+    parser.add_argument("--whole-image-weights", type=Path, help="the weights folder of that run")
     parser.add_argument("--submission", type=Path, help="the file that the run wrote, scored as well")
     parser.add_argument("--output", type=Path, required=True, help="folder for evaluation.json and evaluation.md")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resampled test sets, 0 for none")
@@ -40,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.bootstrap < 0:
             raise SettingsError(f"--bootstrap {given.bootstrap}, expected 0 or more resamples")
+        if (given.whole_image is None) != (given.whole_image_weights is None):
+            raise SettingsError("--whole-image and --whole-image-weights go together")
         run = open_run(given.work, given.weights)
-        evaluation = evaluate(run, given.fields, given.submission, given.bootstrap, given.seed)
+        whole = open_run(given.whole_image, given.whole_image_weights) if given.whole_image else None
+        evaluation = evaluate(run, whole, given.fields, given.submission, given.bootstrap, given.seed)
         values = as_json(evaluation, run)
         given.output.mkdir(parents=True, exist_ok=True)
         with atomic_open(given.output / "evaluation.json") as file:

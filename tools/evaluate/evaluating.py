@@ -66,11 +66,14 @@ class Evaluation:
     seed: int
 
 
-def evaluate(run: FinishedRun, fields: Path, submission: Path | None, bootstrap: int, seed: int) -> Evaluation:
+def evaluate(
+    run: FinishedRun, whole: FinishedRun | None, fields: Path, submission: Path | None, bootstrap: int, seed: int
+) -> Evaluation:
     """Score a run on simulated fields.
 
     Args:
         run: the run.
+        whole: of a whole-image classifier, as in :func:`tools.evaluate.variants.variants`.
         fields: the data set of `tools.simulate` that was predicted.
         submission: the file that the run wrote, scored as `hcpl score` does.
         bootstrap: number of resampled test sets, 0 for no intervals.
@@ -84,7 +87,7 @@ def evaluate(run: FinishedRun, fields: Path, submission: Path | None, bootstrap:
     copies = resample(len(run.records), bootstrap, seed)
     scored: dict[str, Scored] = {}
     networks = []
-    for variant in variants(run):
+    for variant in variants(run, whole):
         scored[variant.name] = score(variant.prob, matched, copies)
         if variant.network is not None:
             networks.append(variant.name)

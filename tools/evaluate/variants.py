@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.ensemble import FusionSpec
+from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import (
     DsaPrediction,
     apply_integrity,
@@ -32,6 +33,7 @@ CELL_GROUP = "CLAs and CLHs"
 IMAGE_STREAM = "DSAs, image stream alone"
 CELL_STREAM = "DSAs, cell stream alone"
 DSA_PRODUCT = "DSAs, image x cell for every class"
+WHOLE_IMAGE = "whole-image classifier, for every cell"
 
 EVERY_CLASS = tuple(range(CLASS_COUNT))
 
@@ -42,6 +44,8 @@ DIFFERENCES = (
     (DSA_GROUP, CELL_STREAM),
     (DSA_GROUP, DSA_PRODUCT),
     (CELL_STREAM, IMAGE_STREAM),
+    (IMAGE_STREAM, WHOLE_IMAGE),
+    (CELL_STREAM, WHOLE_IMAGE),
     (ENSEMBLE, PRODUCT),
     (ENSEMBLE, CELL_ONLY),
     (ENSEMBLE, NO_INTEGRITY),
@@ -78,8 +82,20 @@ def single_network(run: FinishedRun, name: str, fusion: FusionSpec) -> Floats:
     return apply_negative_rule(prob, fusion.negative)
 
 
-def variants(run: FinishedRun) -> Iterator[Variant]:
-    """Every variant that the networks that ran allow, one at a time."""
+def variants(run: FinishedRun, whole: FinishedRun | None = None) -> Iterator[Variant]:
+    """Every variant that the networks that ran allow, one at a time.
+
+    Args:
+        run: the run.
+        whole: of a whole-image classifier on the same fields, each of which is one cell; None leaves it out.
+
+    Raises:
+        InputError: if `whole` has other fields, or not one cell in each.
+    """
+    if whole is not None:
+        if whole.ids != run.ids or len(whole.networks) != 1 or any(len(record.table) != 1 for record in whole.records):
+            raise InputError(f"{whole.work}: expected one network and one cell in each of the fields of {run.work}")
+        yield Variant(WHOLE_IMAGE, apply_integrity(whole.networks[0].prob_cell[run.field_of_cell], run.integrity))
     for name, prob in _bare(run):
         yield Variant(name, apply_integrity(prob, run.integrity))
     yield Variant(NO_INTEGRITY, _joined(run))

@@ -6,13 +6,20 @@ becomes a weights folder with the whole ensemble and all of them:
     hcpl predict FIELDS --weights WORK/candidates --output RUN/submission.csv --work RUN/work --pixel-size 0.32
     python -m tools.select_ensemble --work RUN/work --weights WORK/candidates --truth FIELDS/groundtruth.csv --output OUT
     python -m tools.evaluate --fields FIELDS --work RUN/work --weights WORK/candidates --output OUT
+
+The candidate with `whole_fields`, the whole-image classifier to compare with, gets the folder `<work>/whole_image` for
+itself, as it predicts other cells: label maps of one cell a field, which `tools.train crops` writes into `labels/` of the
+set that it makes with `"whole_fields": true`.
+
+    hcpl predict FIELDS --weights WORK/whole_image --labels SET/labels --output WHOLE/submission.csv --work WHOLE/work
+    python -m tools.evaluate ... --whole-image WHOLE/work --whole-image-weights WORK/whole_image
 """
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hcpl_kernel.ensemble import SCHEMA, read_ensemble, write_ensemble
@@ -53,21 +60,26 @@ def train_candidates(settings: CandidateTraining, work: Path, budget_minutes: fl
     values = read_json(Path(settings.mini), CONFIG_SCHEMA)
     values.pop("schema")
     mini = from_mapping(MiniTraining, values, settings.mini)
-    weights = work / "candidates"
-    prepare(settings.candidates, work / "weights", weights)
+    cells = [candidate for candidate in settings.candidates if not candidate.whole_fields]
+    whole = [candidate for candidate in settings.candidates if candidate.whole_fields]
+    prepare(cells, work / "weights", work / "candidates")
+    prepare(whole, work / "weights", work / "whole_image", alone=True)
     with one_thread_each(processes) as pool:
         plan = Plan(mini, work, mini.scale(budget_minutes), pool)
         plan.begin()
-        plan.run([plan.candidate(candidate, weights) for candidate in settings.candidates])
+        plan.run([plan.crops(whole_fields=True)] if whole else [])
+        jobs = [plan.candidate(candidate, work / "candidates") for candidate in cells]
+        plan.run([*jobs, *(plan.candidate(candidate, work / "whole_image") for candidate in whole)])
 
 
-def prepare(candidates: tuple[Candidate, ...], finished: Path, weights: Path) -> None:
+def prepare(candidates: Sequence[Candidate], finished: Path, weights: Path, alone: bool = False) -> None:
     """Copy a trained ensemble and add the candidates that are not there yet, untrained.
 
     Args:
         candidates: the networks.
         finished: weights folder of the ensemble.
         weights: becomes the folder of both.
+        alone: leaves the ensemble's own networks out.
 
     Raises:
         SettingsError: if the ensemble is not trained throughout, or a candidate is like none of its networks.
@@ -77,16 +89,17 @@ def prepare(candidates: tuple[Candidate, ...], finished: Path, weights: Path) ->
         raise SettingsError(f"{finished} is not trained throughout; finish `python -m tools.train mini` first")
     if not (weights / "ensemble.json").is_file():
         shutil.copytree(finished, weights, dirs_exist_ok=True)
+    models = {entry["name"]: entry for entry in read_json(finished / "ensemble.json", SCHEMA)["networks"]}
     values = read_json(weights / "ensemble.json", SCHEMA)
-    entries = {entry["name"]: entry for entry in values["networks"]}
-    known = {network.name for network in ensemble.networks}
+    values["networks"] = [entry for entry in values["networks"] if not (alone and entry["name"] in models)]
+    present = {entry["name"] for entry in values["networks"]}
     for candidate in candidates:
-        if candidate.like not in known:
+        if candidate.like not in models:
             raise SettingsError(
-                f"candidate {candidate.name!r} is like {candidate.like!r}; expected one of {', '.join(sorted(known))}"
+                f"candidate {candidate.name!r} is like {candidate.like!r}; expected one of {', '.join(models)}"
             )
-        if candidate.name not in entries:
-            model = entries[candidate.like]
+        if candidate.name not in present:
+            model = models[candidate.like]
             kept = {k: v for k, v in model["provenance"].items() if k in ("parameters", "family")}
             added = {"like": candidate.like, "labels": f"after {candidate.round} rounds of relabelling"}
             file = f"{candidate.name}.safetensors"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from hcpl_kernel.atomic import atomic_path
 from hcpl_kernel.cells.store import read_crops
 from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.fields.locate import locate_fields
+from hcpl_kernel.fields.locate import FieldFiles, locate_fields
+from hcpl_kernel.fields.reading import field_size
 from hcpl_kernel.fusion.classes import CLASS_COUNT
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.field_stage import FieldWork, run_fields
@@ -40,8 +42,9 @@ class CellSource:
     Attributes:
         fields: folder with the images.
         table: CSV with one row a field.
-        masks: folder of `<ID>_cells.png` label maps; None segments with the networks of `segmentator`.
-        segmentator: a weights folder.
+        masks: folder of `<ID>_cells.png` label maps.
+        segmentator: a weights folder, whose networks segment instead.
+        whole_fields: takes each field as one cell instead, for a classifier of whole images.
         pixel_size: um a pixel of the images.
         crop_size: side of the stored crops, px: the largest input of the networks to be trained.
         id_column, label_column: of the table.
@@ -57,6 +60,7 @@ class CellSource:
     table: str
     masks: str | None = None
     segmentator: str | None = None
+    whole_fields: bool = False
     pixel_size: float = 0.08
     crop_size: int = 256
     id_column: str = "ID"
@@ -68,8 +72,8 @@ class CellSource:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if (self.masks is None) == (self.segmentator is None):
-            raise SettingsError("cells: expected either masks (a folder) or segmentator (a weights folder)")
+        if [self.masks is not None, self.segmentator is not None, self.whole_fields].count(True) != 1:
+            raise SettingsError("cells: expected one of masks (a folder), segmentator (a weights folder) and whole_fields")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,11 +149,15 @@ def make_cell_set(source: CellSource, folder: Path) -> CellSet:
         raise InputError(f"no field of {source.fields} is named in column {source.id_column!r} of {source.table}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "source.json").write_text(json.dumps(dataclasses.asdict(source), indent=2))
+    masks = Path(source.masks) if source.masks else None
+    if source.whole_fields:
+        masks = folder / "whole"
+        _write_whole_masks(files, masks)
     shards = make_shards(files, folder)
     report = RunReport()
     work = FieldWork(
         _segmentator(source),
-        Path(source.masks) if source.masks else None,
+        masks,
         "quarter",
         source.pixel_size,
         source.crop_size,
@@ -242,6 +250,16 @@ def _segmentator(source: CellSource) -> Segmentator | None:
         nuclei_background_cut=ensemble.nuclei.background_cut,
         cell_background_cut=ensemble.cell.background_cut,
     )
+
+
+def _write_whole_masks(files: Sequence[FieldFiles], folder: Path) -> None:
+    """Label maps with one cell that fills the field; a field without a readable size gets none, and is reported later."""
+    folder.mkdir(exist_ok=True)
+    for field in files:
+        size, path = field_size(field), folder / f"{field.id}_cells.png"
+        if size is not None and not path.is_file():
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(cv2.imencode(".png", np.ones(size, np.uint8))[1].tobytes())
 
 
 def _write_index(

@@ -93,12 +93,14 @@ class Candidate:
         like: the network of the ensemble that it is trained like.
         round: rounds of relabelling whose labels it learns; 0: inherited labels.
         seed: of its training; None takes that of its model, so that only the labels differ.
+        whole_fields: learns whole fields and their inherited labels instead of cells.
     """
 
     name: str
     like: str
     round: int
     seed: int | None = None
+    whole_fields: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Plan:
 
     def __init__(self, settings: MiniTraining, work: Path, scale: float, pool: Executor) -> None:
         self._settings, self._work, self._scale, self._pool = settings, work, scale, pool
-        self._weights, self._cells = work / "weights", work / "cells"
+        self._weights, self._cells, self._whole = work / "weights", work / "cells", work / "whole_fields"
 
     def begin(self) -> None:
         """Make the folders and an ensemble in which nothing is trained, unless an earlier run did."""
@@ -151,15 +153,19 @@ class Plan:
         name = "_".join(["segmentation", *more[1:]])
         return self._stage(name, "segmentation", values, self._work / "segmentation", "--processes", "1", *more)
 
-    def crops(self) -> Job:
+    def crops(self, whole_fields: bool = False) -> Job:
+        """The cells of the fields, by the true masks; or each field as one cell."""
         fields = self._work / "fields"
         values = {
             "fields": str(fields),
             "table": str(fields / "train.csv"),
-            "masks": str(fields / "masks"),
+            "masks": None if whole_fields else str(fields / "masks"),
+            "whole_fields": whole_fields,
             "pixel_size": PIXEL_SIZE,
             "crop_size": self._settings.crop_size,
         }
+        if whole_fields:
+            return self._stage("crops_whole", "crops", values, self._whole)
         return self._stage("crops", "crops", values, self._cells)
 
     def relabelling(self, network: str | Mapping[str, Any], number: int, labels: Path | None) -> Job:
@@ -181,7 +187,7 @@ class Plan:
         """A network of the ensemble."""
         spec = self._spec(name)
         values = self._settings.classifier(spec)
-        return self._cells_stage(name, {**values, "network": name}, labels, self._weights)
+        return self._cells_stage(name, {**values, "network": name}, self._cells, labels, self._weights)
 
     def candidate(self, candidate: Candidate, weights: Path) -> Job:
         """A network trained as one of the ensemble is, from other labels or another seed, into another weights folder."""
@@ -189,7 +195,8 @@ class Plan:
         if candidate.seed is not None:
             values["run"] = {**values["run"], "seed": candidate.seed}
         values["network"] = candidate.name
-        return self._cells_stage(candidate.name, values, self.labels(candidate.round), weights)
+        cells, labels = (self._whole, None) if candidate.whole_fields else (self._cells, self.labels(candidate.round))
+        return self._cells_stage(candidate.name, values, cells, labels, weights)
 
     def labels(self, rounds: int) -> Path | None:
         """The soft labels after so many rounds of relabelling; None are the inherited ones."""
@@ -228,9 +235,9 @@ class Plan:
     def _spec(self, name: str) -> NetworkSpec:
         return next(network for network in read_ensemble(self._weights).networks if network.name == name)
 
-    def _cells_stage(self, name: str, values: Mapping[str, Any], labels: Path | None, weights: Path) -> Job:
+    def _cells_stage(self, name: str, values: Mapping[str, Any], cells: Path, labels: Path | None, weights: Path) -> Job:
         values = {**values, "run": self._scaled(values["run"])}
-        more = ["--cells", str(self._cells), *_labels(labels)]
+        more = ["--cells", str(cells), *_labels(labels)]
         return self._stage(name, "cells", values, self._work / "final", *more, weights=weights)
 
     def _scaled(self, run: Mapping[str, Any]) -> dict[str, Any]:

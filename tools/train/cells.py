@@ -26,6 +26,7 @@ from tools.train.cell_tasks import CellSampler, DualStreamTask, GrowthSettings, 
 from tools.train.loop import RunSettings, Task, fit
 from tools.train.predictions import predict_fields, predicted
 from tools.train.publish import publish_module
+from tools.train.standardising import fold_classifiers, standardise_classifiers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +175,7 @@ def _train(
     module = build(spec)
     if settings.pretrained is not None:
         load_pretrained(module, Path(settings.pretrained))
+    standardise_classifiers(module)
     sampler = CellSampler(cells, fields, labels, settings.run.seed)
     shared = (module, spec, sampler, settings.loss, settings.augmentation, identity, settings.growth, settings.run.steps)
     task: Task
@@ -181,7 +183,9 @@ def _train(
         task = DualStreamTask(*shared, images=settings.images, most=settings.cells)
     else:
         task = SingleCellTask(*shared, count=settings.batch)
-    return module, fit(task, settings.run, folder)
+    figures = fit(task, settings.run, folder)
+    fold_classifiers(module)
+    return module, figures
 
 
 def _device(run: RunSettings) -> torch.device:

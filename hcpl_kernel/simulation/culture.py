@@ -62,7 +62,10 @@ LINES = {
 
 @dataclass(frozen=True)
 class Culture:
-    """One field's draw from its line; lengths in um, areas in um2 (see :class:`Line`)."""
+    """One field's draw from its line; lengths in um, areas in um2 (see :class:`Line`).
+
+    `crowding`: probability that a cell's nucleus lies at the border to a neighbour, beside that one's nucleus.
+    """
 
     line: str
     area: float
@@ -81,6 +84,7 @@ class Culture:
     binucleate: float
     nucleus_scale: float
     nucleus_elongation: float
+    crowding: float
 
 
 def draw_culture(rng: np.random.Generator, mitotic: float) -> Culture:
@@ -107,4 +111,5 @@ def draw_culture(rng: np.random.Generator, mitotic: float) -> Culture:
         binucleate=min(0.5, rng.gamma(0.5, 0.08)),
         nucleus_scale=float(np.exp(rng.normal(0, 0.22))),
         nucleus_elongation=rng.uniform(1.15, 1.6),
+        crowding=rng.uniform(0.2, 1.0),
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from hcpl_kernel.simulation.crowding import crowd_nuclei
 from hcpl_kernel.simulation.culture import NUCLEUS_AREA, NUCLEUS_EXPONENT, Culture
 from hcpl_kernel.simulation.shapes import Outline, dents, ellipse_radius, spikes, undulation
 from hcpl_kernel.simulation.texture import smooth_waves
@@ -140,10 +141,13 @@ def _settle(
 
     middle = np.abs(centres - [height / 2, width / 2]) / [height / 2, width / 2]
     nearest = set(np.argsort(middle.max(axis=1))[:mitotic_at_least].tolist())
-    return [
+    cells = [
         _make_cell(rng, culture, tuple(centre), *size, divides=index in nearest)
         for index, (centre, size) in enumerate(zip(centres, sizes, strict=True))
     ]
+    movable = [cell.nuclei if cell.phase == "interphase" else () for cell in cells]
+    crowded = crowd_nuclei(rng, [cell.outline for cell in cells], movable, culture.crowding)
+    return [replace(cell, nuclei=moved or cell.nuclei) for cell, moved in zip(cells, crowded, strict=True)]
 
 
 def _to_unit_circle(area: float, elongation: float, angle: float) -> np.ndarray:
@@ -278,12 +282,12 @@ def _draw(
         if box is None or not _keep_main_part(cells[box], index):
             continue
         own = cells[box] == index
-        body = cv2.erode(own.astype(np.uint8), _disk(0.5 / pixel), borderValue=1).astype(bool)
+        body = cv2.erode(own.astype(np.uint8), _disk(0.3 / pixel), borderValue=1).astype(bool)
         full = np.zeros(own.shape, bool)
         shift_y, shift_x = warp.at(*cell.outline.centre)  # a nucleus moves with its cell, but keeps its shape
         for nucleus in cell.nuclei:
             full |= nucleus.score(*np.broadcast_arrays(ground_y[box[0]] + shift_y, ground_x[:, box[1]] + shift_x)) < 1
-        if full.any() and np.count_nonzero(full & body) < 0.75 * np.count_nonzero(full):
+        if full.any() and np.count_nonzero(full & own) < 0.75 * np.count_nonzero(full):
             cells[box][own] = 0  # squeezed away by its neighbours
             continue
         nuclei[box][full & body] = index

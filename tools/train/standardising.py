@@ -47,7 +47,7 @@ class StandardisedClassifier(nn.Module):
     def folded(self) -> Classifier:
         """The plain classifier, changed in place, that gives the same logits for the descriptors as they are."""
         weight = self.classifier.weight / (self.variance + _LEAST_VARIANCE).sqrt()
-        self.classifier.bias -= weight @ self.mean
+        self.classifier.bias.sub_(weight @ self.mean)
         self.classifier.weight.copy_(weight)
         return self.classifier
 

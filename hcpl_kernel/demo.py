@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import WeightsError
 from hcpl_kernel.fields.locate import CHANNELS
 from hcpl_kernel.fusion.classes import CLASS_NAMES
@@ -97,6 +98,9 @@ def _summary(result: RunResult, cells: pd.DataFrame, valid: str, score: str) -> 
     lines += ["", f"Mean probability of each class over {len(cells)} cells:"]
     lines += [f"  {name:<42}{cells[f'prob_{k}'].mean():.3f}" for k, name in enumerate(CLASS_NAMES)]
     lines += ["", "Against the simulated truth of these few fields (simulated, not real images):", score]
+    figures = read_ensemble(mini_weights()).provenance.get("figures")
+    if figures:
+        lines += ["", f"The embedded weights elsewhere: {figures}"]
     return "\n".join(lines)
 
 

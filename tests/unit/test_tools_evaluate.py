@@ -159,7 +159,7 @@ def test_variants_are_what_their_names_say(tiny_run: TinyRun) -> None:
     def same(name: str, expected: np.ndarray) -> None:
         np.testing.assert_allclose(by_name[name], expected, rtol=1e-5)
 
-    mean_cla = (cla[0].prob_cell + cla[1].prob_cell) / 2
+    mean_cla = np.average([one.prob_cell for one in cla], axis=0, weights=[one.weight for one in cla])
     same(variants.IMAGE_STREAM, image * weight)
     same(variants.CELL_STREAM, dsa.prob_cell * weight)
     same(variants.DSA_PRODUCT, dsa.prob_cell * image * weight)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hcpl_kernel.simulation.shapes import ANGLES, Outline
+from hcpl_kernel.simulation.shapes import Outline
 
 FARTHEST = 1.25
 """Neighbours are cells whose centres are at most so many times their two radii apart."""
@@ -39,7 +39,7 @@ def crowd_nuclei(
         if partner is None:
             continue
         bearing = float(np.arctan2(*offset[partner]))
-        reach = _radius(outlines[index], bearing), _radius(outlines[partner], bearing + np.pi)
+        reach = outlines[index].towards(bearing), outlines[partner].towards(bearing + np.pi)
         if distance[partner] > FARTHEST * sum(reach):
             continue
         free[index] = free[partner] = False
@@ -53,10 +53,7 @@ def crowd_nuclei(
 def _moved(cell: Outline, nuclei: tuple[Outline, ...], bearing: float, goal: float) -> tuple[Outline, ...]:
     """The nuclei shifted along `bearing` until the foremost point is `goal` um from the cell's centre; never back."""
     towards = np.array([np.sin(bearing), np.cos(bearing)])
-    foremost = max(float((np.array(n.centre) - cell.centre) @ towards) + _radius(n, bearing) for n in nuclei)
+    foremost = max(float((np.array(n.centre) - cell.centre) @ towards) + n.towards(bearing) for n in nuclei)
     step = max(0.0, goal - foremost) * towards
     return tuple(replace(n, centre=(n.centre[0] + step[0], n.centre[1] + step[1])) for n in nuclei)
 
-
-def _radius(outline: Outline, bearing: float) -> float:
-    return float(outline.radius[int(bearing / (2 * np.pi) * ANGLES) % ANGLES])

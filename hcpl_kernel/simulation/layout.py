@@ -15,6 +15,8 @@ from hcpl_kernel.simulation.texture import smooth_waves
 MARGIN = 55.0  # um around the frame in which cells stand, so that cut cells are cut from whole ones
 COARSE_PIXEL = 0.64  # um, grid on which whole cells are measured
 TRIES = 40
+TOUCHING_SHARE = 0.78  # of the cells with two nuclei
+PIECE_SHARE = 0.06  # of lobed nuclei that have a small piece beside them
 
 
 @dataclass(frozen=True)
@@ -204,27 +206,38 @@ def _interphase_nuclei(
     area: float,
     angle: float,
 ) -> tuple[Outline, ...]:
-    """One nucleus near the middle; in a few cells two, or a nucleus in pieces."""
+    """One nucleus near the middle; in a few cells two, or one with a small piece beside it.
+
+    Of 62 real cells with two nuclei, three quarters have them touch; the smaller one has 0.39 to 0.78 (quartiles) of the
+    larger one's area.
+    """
     slack = 0.22 * float(np.median(radius))
     centre = (centre[0] + rng.normal(0, slack / 2), centre[1] + rng.normal(0, slack / 2))
     own_angle = angle + rng.normal(0, 0.35)
     elongation = 1 + (culture.nucleus_elongation - 1) * rng.gamma(3, 1 / 3)
-    count = 2 if rng.random() < culture.binucleate else 1
-    areas = [area] if count == 1 else [area * 0.6, area * 0.6 * rng.uniform(0.7, 1)]
-    if rng.random() < 0.3 * culture.lobed and count == 1:  # a small piece beside the nucleus
-        areas.append(area * rng.uniform(0.04, 0.2))
-    outlines = []
     bearing = own_angle + np.pi / 2 + rng.normal(0, 0.6)
-    for index, part in enumerate(areas):
-        shift = 0.0
-        if index or count == 2:
-            reach = np.sqrt(areas[0] / np.pi) + np.sqrt(part / np.pi)
-            shift = reach * rng.uniform(0.95, 1.15) * (0.5 if count == 2 else 1) * (1 if index else -1)
+    if rng.random() < culture.binucleate:
+        areas = [0.6 * area, 0.6 * area * rng.uniform(0.3, 1)]
+    elif rng.random() < PIECE_SHARE * culture.lobed:
+        areas = [area, area * rng.uniform(0.04, 0.2)]
+    else:
+        areas = [area]
+    outlines = []
+    for part in areas:
         shape = ellipse_radius(part, elongation, own_angle) * undulation(rng, 0.022, range(2, 7))
         if rng.random() < culture.lobed:
             shape = shape * dents(rng, int(rng.integers(1, 4)), 0.45) * undulation(rng, 0.05, range(3, 8))
-        outlines.append(Outline((centre[0] + shift * np.sin(bearing), centre[1] + shift * np.cos(bearing)), shape))
-    return tuple(outlines)
+        outlines.append(Outline(centre, shape))
+    if len(outlines) == 1:
+        return tuple(outlines)
+    first, second = outlines
+    apart = first.towards(bearing) + second.towards(bearing + np.pi)
+    apart *= rng.uniform(0.75, 0.98) if rng.random() < TOUCHING_SHARE else rng.uniform(1.05, 1.6)
+    shares = np.array([-areas[1], areas[0]]) / sum(areas)  # their common centre of mass stays
+    return tuple(
+        replace(outline, centre=(centre[0] + share * apart * np.sin(bearing), centre[1] + share * apart * np.cos(bearing)))
+        for outline, share in zip(outlines, shares, strict=True)
+    )
 
 
 def _chromosomes(

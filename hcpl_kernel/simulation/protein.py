@@ -67,10 +67,14 @@ def protein_light(
 
 
 def _compartment(anatomy: Anatomy, pattern: np.ndarray, carried: np.ndarray) -> np.ndarray:
-    """(H, W) bool: where a pattern, smoothed over its grain, has a third of its carriers' typical brightest light."""
+    """(H, W) bool: where a pattern, smoothed over its grain, has a third of its carriers' typical brightest light.
+
+    Carriers that have no place for it (a cut cell without its nucleus) do not count.
+    """
     smooth = blur(pattern, 0.3, anatomy.pixel) * anatomy.spread(carried) * (anatomy.cells > 0)
     brightest = largest_in_each(anatomy.cells, smooth, anatomy.count)[carried]
-    return smooth > max(float(np.median(brightest)) / 3, 1e-3)
+    shown = brightest[brightest > 0]
+    return smooth > (float(np.median(shown)) / 3 if len(shown) else 0)
 
 
 def _unspecific(rng: np.random.Generator, stage: Stage) -> np.ndarray:

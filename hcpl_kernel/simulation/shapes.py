@@ -27,6 +27,10 @@ class Outline:
             reach = max(reach, float(np.hypot(y - self.centre[0], x - self.centre[1]) + radius))
         return reach
 
+    def towards(self, bearing: float) -> float:
+        """The radius (um) in the direction `bearing` (radians, as of `radius`; any turn)."""
+        return float(self.radius[int(bearing / (2 * np.pi) * ANGLES) % ANGLES])
+
     def score(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Distance from the centre over the outline's radius: below 1 inside. `y`, `x` float32 in um."""
         rho, theta = cv2.cartToPolar(x - np.float32(self.centre[1]), y - np.float32(self.centre[0]))

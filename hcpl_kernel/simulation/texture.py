@@ -89,14 +89,19 @@ def sample_points(rng: np.random.Generator, density: np.ndarray, count: int) -> 
 def points_in_each(
     rng: np.random.Generator, labels: np.ndarray, room: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """About `counts` (n,) random points in each instance 1..n of `labels`, as frequent as `room` (H, W) says there.
+    """`counts` (n,) random points in each instance 1..n of `labels`, as frequent as `room` (H, W) says there.
 
     Instances without room get none.
     """
-    total = np.bincount(labels.ravel(), room.ravel(), minlength=len(counts) + 1)[1:]
-    share = np.where(total > 1e-9, counts / np.maximum(total, 1e-9), 0)
-    density = room * np.concatenate([[0], share])[labels]
-    return sample_points(rng, density, int(counts[total > 1e-9].sum()))
+    place = np.flatnonzero((labels > 0) & (room > 0))
+    place = place[np.argsort(labels.ravel()[place], kind="stable")]
+    cumulated = np.concatenate([[0], np.cumsum(room.ravel()[place], dtype=np.float64)])
+    ends = np.cumsum(np.bincount(labels.ravel()[place], minlength=len(counts) + 1))
+    low, high = cumulated[ends[:-1]], cumulated[ends[1:]]
+    counts = np.where(high > low, counts, 0)
+    index = np.searchsorted(cumulated, np.repeat(low, counts) + rng.random(counts.sum()) * np.repeat(high - low, counts))
+    row, column = np.divmod(place[np.maximum(index, 1) - 1], labels.shape[1])
+    return row + rng.uniform(-0.5, 0.5, len(row)), column + rng.uniform(-0.5, 0.5, len(row))
 
 
 def spots(

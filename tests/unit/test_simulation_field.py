@@ -46,13 +46,12 @@ def test_16_bit_levels_use_the_whole_range() -> None:
 
 
 def test_instances_are_gapless_and_nuclei_lie_in_their_cells(some_fields: list[SimulatedField]) -> None:
-    with_nucleus = []
     for field in some_fields:
         np.testing.assert_array_equal(np.unique(field.cells), np.arange(field.cells.max() + 1))
         inside = field.nuclei > 0
         np.testing.assert_array_equal(field.nuclei[inside], field.cells[inside])
-        with_nucleus += np.isin(np.flatnonzero(field.truth) + 1, field.nuclei).tolist()
-    assert np.mean(with_nucleus) > 0.9  # that of a cut cell may lie outside of the frame
+        with_nucleus = np.isin(np.flatnonzero(field.truth) + 1, field.nuclei)
+        assert with_nucleus.mean() > 0.9
 
 
 def test_truth_is_at_least_half_visible(some_fields: list[SimulatedField]) -> None:
@@ -94,9 +93,8 @@ def test_each_class_lights_its_compartment(kind: int) -> None:
     lit = field.compartment[kind] & np.isin(field.cells, carriers)
     assert lit.any()
     in_nucleus = (field.nuclei[lit] > 0).mean()
-    if kind in (0, 2, 3, 4, 5):  # a single field's stain may blur over the nuclear rim
-        others = [simulate_field(seed + kind, classes=[kind]) for seed in (1000, 1100, 1200)]
-        assert np.mean([in_nucleus, *((other.nuclei[other.compartment[kind]] > 0).mean() for other in others)]) > 0.9
+    if kind in (0, 2, 3, 4, 5):
+        assert in_nucleus > 0.9
     elif kind in (6, 7, 8, 10, 14, 15, 16, 17):
         assert in_nucleus < 0.25
     elif kind == 1:
@@ -162,3 +160,14 @@ def test_nuclei_of_neighbours_lie_side_by_side_as_often_as_in_real_fields() -> N
         beside = (nuclei > 0) & ((largest > nuclei) | (smallest < nuclei))
         touching, total = touching + len(np.unique(nuclei[beside])), total + len(np.unique(nuclei)) - 1
     assert 0.1 < touching / total < 0.4
+
+
+def test_few_cells_have_two_nuclei_and_most_of_those_touch() -> None:
+    """4 % of real cells have two nuclei, three quarters of which touch: 1 % in two pieces."""
+    apart = total = 0
+    for seed in range(60, 75):
+        field = simulate_field(seed)
+        for index in range(1, field.cells.max() + 1):
+            parts = cv2.connectedComponents((field.nuclei == index).astype(np.uint8))[0] - 1
+            apart, total = apart + (parts > 1), total + 1
+    assert 0 < apart / total < 0.03

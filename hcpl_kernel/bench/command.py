@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from hcpl_kernel.allocation import keep_freed_memory
 from hcpl_kernel.atomic import atomic_open
 from hcpl_kernel.bench.figures import measure_figures, measured_costs, projected_costs, projection_miss
 from hcpl_kernel.bench.printing import as_values, format_figures
@@ -30,6 +31,7 @@ def run_bench(json_path: Path | None, projections: Sequence[str]) -> int:
         SettingsError: for an unknown machine.
         WeightsError: where the package was installed without the `weights/` folder beside it.
     """
+    keep_freed_memory()
     machines = find_machines(projections)
     ensemble = read_ensemble(full_weights())
     devices, notes = resolve_devices("auto")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from hcpl_kernel.allocation import keep_freed_memory
 from hcpl_kernel.devices import describe, resolve_devices
 from hcpl_kernel.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.errors import HcplError, InputError
@@ -70,6 +71,7 @@ def run(settings: PredictSettings) -> RunResult:
         InputError: if no field was found, or none could be used (the fallback submission is there).
         HcplError: for unusable settings, weights or devices (the fallback submission is there where IDs are known).
     """
+    keep_freed_memory()
     budget = TimeBudget(settings.time_limit)
     work = settings.work_dir
     work.mkdir(parents=True, exist_ok=True)

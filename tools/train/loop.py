@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from hcpl_kernel.allocation import keep_freed_memory
 from hcpl_kernel.atomic import atomic_open, atomic_path
 from hcpl_kernel.errors import HcplError, SettingsError
 
@@ -111,6 +112,7 @@ def fit(task: Task, run: RunSettings, folder: Path) -> dict[str, float]:
     Raises:
         TrainingError: if the loss is not finite, or the folder's checkpoint is of another training.
     """
+    keep_freed_memory()
     torch.set_num_threads(run.threads)
     fabric = _fabric(run.accelerator, run.devices, run.precision)
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import WeightsError
 from hcpl_kernel.fields.locate import CHANNELS
-from hcpl_kernel.fusion.classes import CLASS_NAMES
+from hcpl_kernel.fusion.classes import CLASS_NAMES, SHORT_NAMES
 from hcpl_kernel.pictures import overlay
 from hcpl_kernel.pipeline.report import format_report
 from hcpl_kernel.pipeline.run import RunResult, run
@@ -86,7 +86,7 @@ def _write_pictures(folder: Path, fields: dict[str, SimulatedField], cells: pd.D
     for field_id, field in fields.items():
         labels = np.asarray(cv2.imread(str(result.work / "labels" / f"{field_id}_cells.png"), cv2.IMREAD_UNCHANGED))
         own = cells[cells["ID"] == field_id]
-        names = {int(c): f"{name[:16]}" for c, name in zip(own["cell"], own["best_class"], strict=True)}
+        names = {int(c): SHORT_NAMES[name] for c, name in zip(own["cell"], own["best_class"], strict=True)}
         cv2.imwrite(str(folder / f"{field_id}.png"), overlay(field.image, labels, names)[..., ::-1])
 
 

@@ -130,7 +130,7 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
 
     from hcpl_kernel.fields.locate import locate_fields
     from hcpl_kernel.fields.reading import read_field
-    from hcpl_kernel.fusion.classes import CLASS_NAMES
+    from hcpl_kernel.fusion.classes import CLASS_NAMES, SHORT_NAMES
     from hcpl_kernel.pictures import overlay
 
     cells_csv = outcome.work / "cells.csv"
@@ -146,7 +146,8 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
         if files.id in shown:
             own = cells[cells["ID"] == files.id]
             labels = np.asarray(Image.open(outcome.work / "labels" / f"{files.id}_cells.png"))
-            picture = overlay(read_field(files), labels, dict(zip(own["cell"], own["best_class"], strict=True)))
+            names = {cell: SHORT_NAMES[name] for cell, name in zip(own["cell"], own["best_class"], strict=True)}
+            picture = overlay(read_field(files), labels, names)
             print(f"{files.id}: {len(own)} cells")
             display(Image.fromarray(picture))
 

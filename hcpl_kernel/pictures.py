@@ -26,7 +26,7 @@ def composite(image: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
-    """The composite of a field with outlines and names, at most `LONGEST_SIDE` px wide or high.
+    """The composite of a field with outlines and names, `LONGEST_SIDE` px wide or high.
 
     Args:
         image: (4, H, W) uint8 or uint16.
@@ -36,9 +36,9 @@ def overlay(image: np.ndarray, labels: np.ndarray, names: Mapping[int, str]) -> 
     Returns:
         (h, w, 3) uint8 RGB.
     """
-    scale = min(1.0, LONGEST_SIDE / max(labels.shape))
+    scale = LONGEST_SIDE / max(labels.shape)
     size = (round(labels.shape[1] * scale), round(labels.shape[0] * scale))
-    picture = cv2.resize(composite(image), size, interpolation=cv2.INTER_AREA)
+    picture = cv2.resize(composite(image), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     small = cv2.resize(labels.astype(np.float32), size, interpolation=cv2.INTER_NEAREST).astype(np.int32)
     for cell in np.unique(small[small > 0]):
         mask = (small == cell).astype(np.uint8)

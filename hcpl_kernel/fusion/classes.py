@@ -23,5 +23,15 @@ CLASS_NAMES = (
     "Vesicles and punctate cytosolic patterns",
     "Negative",
 )
+SHORT_NAMES = {
+    **{name: name for name in CLASS_NAMES},
+    "Nucleoli fibrillar center": "Fibrillar center",
+    "Endoplasmic reticulum": "ER",
+    "Golgi apparatus": "Golgi",
+    "Intermediate filaments": "Int. filaments",
+    "Actin filaments": "Actin",
+    "Vesicles and punctate cytosolic patterns": "Vesicles",
+}
+"""Class name -> what fits into a cell of a picture."""
 CLASS_COUNT = len(CLASS_NAMES)
 NEGATIVE = 18

@@ -20,6 +20,11 @@ BAND_COMPLETENESS = (1.0, 0.6, 0.35, 0.1)
 """Visible share that stands for each band: the middle of the band, but 1 for the first (our choice), because nearly
 all of its cells at inference are whole, and a whole cell must not lose weight."""
 
+FIRST_BAND_SHARE = 0.81
+"""Share of the first band among the cells that a segmentation finds: those of simulated fields that are large enough for
+the labelling. The network learns from evenly frequent bands, so that its probabilities are to be weighted by that. The
+other three bands are taken as equally frequent, lest evidence against a band count for the first one."""
+
 AXIS_ALIGNED_SHARE = 0.5
 """Our choice: every second cut is along rows or columns, as the frame of a picture cuts; the others are at any angle,
 as faults of the segmentation cut."""
@@ -38,10 +43,10 @@ def band_of(fraction_cut: float | np.ndarray) -> np.ndarray:
 
 
 def expected_completeness(prob: np.ndarray) -> np.ndarray:
-    """Expected visible share of each cell.
+    """Expected visible share of each cell, given how frequent the bands are among cells that were found.
 
     Args:
-        prob: (n, 4) float in [0, 1], rows that sum to 1: the bands' probabilities (softmax).
+        prob: (n, 4) float in [0, 1], rows that sum to 1: the bands' probabilities (softmax) where all are equally frequent.
 
     Returns:
         (n,) float32 in [0.1, 1]; 1 for a cell that is surely in the first band.
@@ -54,8 +59,9 @@ def expected_completeness(prob: np.ndarray) -> np.ndarray:
     total = prob.sum(axis=1, dtype=np.float64)
     if not (abs(total - 1) < 0.01).all():
         raise InputError("completeness: expected band probabilities that sum to 1 (a softmax), found other sums")
-    # Dividing by the sum takes out the rounding of a float16 or float32 softmax.
-    return (prob.astype(np.float64) @ np.array(BAND_COMPLETENESS) / total).astype(np.float32)
+    share = np.array([FIRST_BAND_SHARE] + [(1 - FIRST_BAND_SHARE) / (BAND_COUNT - 1)] * (BAND_COUNT - 1))
+    posterior = prob.astype(np.float64) * share
+    return (posterior @ np.array(BAND_COMPLETENESS) / posterior.sum(axis=1)).astype(np.float32)
 
 
 def random_cut(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:

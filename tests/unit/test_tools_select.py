@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from conftest import TinyRun
 
-from hcpl_kernel.ensemble import read_ensemble
+from hcpl_kernel.ensemble import FusionSpec, read_ensemble
 from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.fusion.averaging import CellPrediction
 from hcpl_kernel.networks.spec import NetworkSpec
 from tools.evaluate import variants
 from tools.finished_run import open_run
 from tools.select_ensemble.__main__ import main
-from tools.select_ensemble.diversity import best_of_families, family_of, network_correlation, relative_weights
+from tools.select_ensemble.diversity import best_of_families, family_of, network_correlation
 from tools.select_ensemble.routing import RoutingSettings, pearson, route
 from tools.select_ensemble.selecting import best_of_images, known_from_labels
+from tools.select_ensemble.weighting import choose_weights, relative_weights
 
 
 def test_pearson_of_known_cases() -> None:
@@ -77,7 +79,25 @@ def test_families_and_the_best_of_each() -> None:
 
 def test_weights_have_a_mean_of_one() -> None:
     assert relative_weights({"a": 0.6, "b": 0.4}) == {"a": 1.2, "b": 0.8}
+    assert relative_weights({"a": 0.6, "b": 0.3}, power=2) == {"a": 1.6, "b": 0.4}
     assert relative_weights({"a": 0.0}) == {"a": 1.0}
+
+
+def test_the_power_of_the_weights_is_that_of_the_best_ensemble() -> None:
+    """One network knows, another says the opposite more loudly: the knowing one must be heard alone."""
+    knows = np.zeros((2, 19), np.float32)
+    knows[:, 0] = 0.2, 0.1
+    errs = np.zeros((2, 19), np.float32)
+    errs[:, 0] = 0, 0.9
+    cells = [CellPrediction("knows", knows), CellPrediction("errs", errs)]
+
+    def value(prob: np.ndarray) -> float:
+        return float(prob[0, 0] > prob[1, 0])
+
+    chosen = choose_weights([], cells, np.zeros(2, np.int64), {"knows": 0.6, "errs": 0.3}, FusionSpec(), value)
+    assert chosen.by_power == {1: 0, 2: 0, 4: 1, 8: 1}  # the knowing one needs nine times the other's weight
+    assert (chosen.power, chosen.dsa, chosen.cell) == (4, 1, 1)
+    assert chosen.networks["knows"] / chosen.networks["errs"] == pytest.approx(16, rel=0.01)
 
 
 def test_an_image_is_scored_by_its_best_cell() -> None:

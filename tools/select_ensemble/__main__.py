@@ -74,7 +74,10 @@ def _text(found: dict[str, Any]) -> str:
         per_second = network["value_per_second"]
         speed = "" if per_second is None else f"  {per_second:8.1f} per second"
         lines.append(f"{network['family']:24} {network['name']:24} {network['value']:.4f}  {weight}{speed}")
-    lines.append("")
+    weighting = found["weighting"]
+    tried = ", ".join(f"{power}: {value:.4f}" for power, value in weighting["ensemble_by_power"].items())
+    lines += ["", f"weights by power {weighting['power_of_the_value']} of the value (ensemble with power {tried})"]
+    lines += [f"DSAs {weighting['dsa']:.3f}, CLAs and CLHs {weighting['cell']:.3f}", ""]
     for entry in found["routing"]:
         r = "r    -" if entry["r"] is None else f"r {entry['r']:5.2f}"
         how = "image x cell" if entry["fused"] else "cell only"

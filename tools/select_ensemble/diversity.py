@@ -57,12 +57,3 @@ def best_of_families(values: Mapping[str, float], families: Mapping[str, str]) -
             best[family] = name
     return [name for name in values if name in best.values()]
 
-
-def relative_weights(values: Mapping[str, float]) -> dict[str, float]:
-    """Ensemble weights in proportion to the networks' values, with a mean of 1.
-
-    Our choice: the paper does not publish weights. Networks of nearly equal value get nearly the plain mean, from which
-    a diverse ensemble gains; weights fitted to few held-out images would not carry over.
-    """
-    mean = sum(values.values()) / len(values)
-    return {name: round(value / mean, 4) if mean > 0 else 1.0 for name, value in values.items()}

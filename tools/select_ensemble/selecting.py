@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import apply_integrity, mean_image_stream, weighted_mean
 from hcpl_kernel.fusion.classes import CLASS_COUNT, CLASS_NAMES
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.scoring import read_truth
 from tools.evaluate.average_precision import mean_average_precision
 from tools.evaluate.truth import Matched, match_cells
 from tools.evaluate.variants import single_network
 from tools.finished_run import FinishedRun
-from tools.select_ensemble.diversity import best_of_families, family_of, network_correlation, relative_weights
+from tools.select_ensemble.diversity import best_of_families, family_of, network_correlation
 from tools.select_ensemble.routing import Routing, RoutingSettings, route
+from tools.select_ensemble.weighting import Weighting, choose_weights
 from tools.train.cell_set import CellSource, read_table
 
 CELL_METRIC = "mAP of cells at IoU 0.6"
@@ -67,7 +67,7 @@ class Selection:
         families, values, seconds: of each candidate; the seconds a cell, nan where they were not measured.
         correlation: (n, n) float64 of the candidates, in the order of `names`.
         kept: the names of the best of each family, in the ensemble's order.
-        weights: of those kept, inside their groups.
+        weighting: of those kept and of their groups.
         metric: what the values are.
     """
 
@@ -78,7 +78,7 @@ class Selection:
     seconds: Mapping[str, float]
     correlation: NDArray[np.float64]
     kept: tuple[str, ...]
-    weights: Mapping[str, float]
+    weighting: Weighting
     metric: str
 
 
@@ -133,6 +133,14 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings) -> Sel
     kept = best_of_families({name: values[name] for name in specs}, families)
     names = sorted(specs, key=lambda name: families[name])
     by_name = {network.name: network.prob_cell for network in run.networks}
+    weighting = choose_weights(
+        [network for network in run.dsa if network.name in kept],
+        [network for network in run.cell_level if network.name in kept],
+        run.field_of_cell,
+        values,
+        fusion,
+        lambda prob: known.value(apply_integrity(prob, run.integrity), run.field_of_cell),
+    )
     return Selection(
         routing,
         tuple(names),
@@ -141,7 +149,7 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings) -> Sel
         {name: run.seconds_a_cell(name) for name in names},
         network_correlation([by_name[name] for name in names]),
         tuple(kept),
-        _weights(kept, values, specs),
+        weighting,
         known.metric,
     )
 
@@ -157,13 +165,15 @@ def changed_ensemble(values: Mapping[str, Any], selection: Selection) -> dict[st
         {
             **entry,
             "value": round(selection.values[entry["name"]], 4),
-            "weight": selection.weights[entry["name"]],
+            "weight": selection.weighting.networks[entry["name"]],
             "provenance": {**entry.get("provenance", {}), "value_is": selection.metric},
         }
         for entry in values["networks"]
         if entry["name"] in selection.kept
     ]
+    weighting = selection.weighting
     fusion = {**values["fusion"], "cell_only": list(selection.routing.cell_only)}
+    fusion.update(dsa_weight=weighting.dsa, cell_weight=weighting.cell)
     return {**values, "networks": networks, "fusion": fusion}
 
 
@@ -193,22 +203,18 @@ def as_json(selection: Selection, settings: RoutingSettings, images: int) -> dic
                 "seconds_a_cell": _number(selection.seconds[name]),
                 "value_per_second": _number(_ratio(selection.values[name], selection.seconds[name])),
                 "kept": name in selection.kept,
-                "weight": selection.weights.get(name),
+                "weight": selection.weighting.networks.get(name),
             }
             for name in selection.names
         ],
+        "weighting": {
+            "power_of_the_value": selection.weighting.power,
+            "dsa": selection.weighting.dsa,
+            "cell": selection.weighting.cell,
+            "ensemble_by_power": {str(power): _number(v) for power, v in selection.weighting.by_power.items()},
+        },
         "correlation": [[_number(r) for r in row] for row in selection.correlation],
     }
-
-
-def _weights(kept: list[str], values: Mapping[str, float], specs: Mapping[str, NetworkSpec]) -> dict[str, float]:
-    """Inside the group of DSAs and inside that of the cell-level networks, as they are averaged."""
-    weights: dict[str, float] = {}
-    for dsa in (True, False):
-        group = {name: values[name] for name in kept if (specs[name].kind == "dsa") == dsa}
-        if group:
-            weights.update(relative_weights(group))
-    return weights
 
 
 def _ratio(value: float, seconds: float) -> float:

@@ -20,6 +20,7 @@ from hcpl_kernel.submission import encode_labels
 from tools.evaluate import paper, variants
 from tools.evaluate.__main__ import main
 from tools.evaluate.average_precision import average_precisions, interval, mean_of_classes, resample, score
+from tools.evaluate.cut_cells import by_cut_share
 from tools.evaluate.truth import Matched, match_cells
 from tools.finished_run import open_run
 from tools.train.calibration import countable
@@ -138,6 +139,28 @@ def test_bootstrap_is_paired_and_seeded() -> None:
     assert perfect.value == 1 and perfect.interval == (1, 1)
     assert inverted.value == pytest.approx(0.5)  # five misses first: the last of five hits has precision 1/2
     assert all(math.isnan(x) for x in interval(np.zeros(0)))
+
+
+def test_fields_are_grouped_by_their_cut_cells() -> None:
+    """Three fields with no, one and two of four cells at the frame; a weight helps in the last one alone."""
+    names = ["a", "b", "c"]
+    maps = []
+    for at_the_frame in range(3):
+        labels = np.zeros((40, 40), np.int32)
+        for cell in range(4):
+            labels[10 * cell + 2 : 10 * cell + 8, 0 if cell < at_the_frame else 5 : 20] = cell + 1
+        maps.append(labels)
+    truth = pd.concat(truth_table(n, labels, {4: [0]}) for n, labels in zip(names, maps, strict=True))
+    records = [record(n, labels) for n, labels in zip(names, maps, strict=True)]
+    matched = match_cells(records, truth)
+    bare = np.zeros((12, 19), np.float32)
+    bare[:, 0] = [0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.5]
+    weighted = bare.copy()
+    weighted[8] *= 0.1
+    groups = by_cut_share(records, weighted, bare, matched, bootstrap=10, seed=0)
+    assert [(g.lowest, g.highest, g.fields) for g in groups] == [(0, 0, 1), (0.25, 0.25, 1), (0.5, 0.5, 1)]
+    assert [(g.with_weight, g.without) for g in groups] == [(1, 1), (1, 1), (1, 0.5)]
+    assert groups[2].interval == (0.5, 0.5) and groups[0].interval == (0, 0)
 
 
 def test_the_papers_differences() -> None:

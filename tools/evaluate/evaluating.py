@@ -10,8 +10,9 @@ import numpy as np
 
 from hcpl_kernel.scoring import mean_average_precision, read_submission, read_truth
 from tools.evaluate.average_precision import Scored, interval, resample, score
+from tools.evaluate.cut_cells import CutGroup, by_cut_share
 from tools.evaluate.truth import Matched, SegmentationScore, match_cells, score_segmentation
-from tools.evaluate.variants import DIFFERENCES, ENSEMBLE, variants
+from tools.evaluate.variants import DIFFERENCES, ENSEMBLE, NO_INTEGRITY, variants
 from tools.finished_run import FinishedRun
 
 
@@ -50,6 +51,7 @@ class Evaluation:
         networks: names of the single networks among them.
         submission: mAP of the submission file itself; None where none was given.
         differences: between variants.
+        cut: with and without the integrity weight, by the share of cells that touch the frame.
         segmentation: of the label maps.
         matched: what is true of the cells.
         bootstrap: number of resampled test sets.
@@ -60,6 +62,7 @@ class Evaluation:
     networks: tuple[str, ...]
     submission: float | None
     differences: tuple[Difference, ...]
+    cut: tuple[CutGroup, ...]
     segmentation: SegmentationScore
     matched: Matched
     bootstrap: int
@@ -87,7 +90,10 @@ def evaluate(
     copies = resample(len(run.records), bootstrap, seed)
     scored: dict[str, Scored] = {}
     networks = []
+    kept = {}
     for variant in variants(run, whole):
+        if variant.name in (ENSEMBLE, NO_INTEGRITY):
+            kept[variant.name] = variant.prob
         scored[variant.name] = score(variant.prob, matched, copies)
         if variant.network is not None:
             networks.append(variant.name)
@@ -99,6 +105,7 @@ def evaluate(
         tuple(networks),
         None if submission is None else mean_average_precision(truth, read_submission(submission)).mean,
         tuple(_difference(a, b, scored) for a, b in pairs if a in scored and b in scored),
+        by_cut_share(run.records, kept[ENSEMBLE], kept[NO_INTEGRITY], matched, bootstrap, seed),
         score_segmentation(run.ids, fields, run.work),
         matched,
         bootstrap,

@@ -50,6 +50,16 @@ def as_json(evaluation: Evaluation, run: FinishedRun) -> dict[str, Any]:
             }
             for d in evaluation.differences
         ],
+        "cut": [
+            {
+                "fields": group.fields,
+                "touching": [group.lowest, group.highest],
+                "with": group.with_weight,
+                "without": group.without,
+                "interval": _numbers(group.interval),
+            }
+            for group in evaluation.cut
+        ],
         "classes": [
             {
                 "class": label,
@@ -86,6 +96,8 @@ def as_markdown(values: dict[str, Any]) -> str:
         ]
     lines += ["", *_table(("predicted by", "mAP", "interval", PAPER), _variant_rows(values))]
     lines += ["", *_table(("difference", "mAP", "interval", "verdict", PAPER), _difference_rows(values))]
+    header = ("cells that touch the frame", "fields", "mAP with integrity weight", "without", "difference")
+    lines += ["", *_table(header, _cut_rows(values))]
     lines += ["", *_table(("class", "AP", "positive fields", "positive cells", PAPER), _class_rows(values))]
     lines += [
         "",
@@ -113,6 +125,19 @@ def _difference_rows(values: dict[str, Any]) -> list[tuple[str, ...]]:
             _text(d["paper"], "+"),
         )
         for d in values["differences"]
+    ]
+
+
+def _cut_rows(values: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{group['touching'][0]:.0%} to {group['touching'][1]:.0%}",
+            str(group["fields"]),
+            _text(group["with"]),
+            _text(group["without"]),
+            f"{_text(group['with'] - group['without'], '+')} ({_interval(group['interval'], '+')})",
+        )
+        for group in values["cut"]
     ]
 
 

@@ -20,7 +20,7 @@ from tools.select_ensemble.__main__ import main
 from tools.select_ensemble.diversity import best_of_families, family_of, network_correlation
 from tools.select_ensemble.routing import RoutingSettings, pearson, route
 from tools.select_ensemble.selecting import best_of_images, known_from_labels
-from tools.select_ensemble.weighting import choose_weights, relative_weights
+from tools.select_ensemble.weighting import relative_weights, weightings
 
 
 def test_pearson_of_known_cases() -> None:
@@ -83,8 +83,8 @@ def test_weights_have_a_mean_of_one() -> None:
     assert relative_weights({"a": 0.0}) == {"a": 1.0}
 
 
-def test_the_power_of_the_weights_is_that_of_the_best_ensemble() -> None:
-    """One network knows, another says the opposite more loudly: the knowing one must be heard alone."""
+def test_a_higher_power_leaves_the_word_to_the_better_network() -> None:
+    """One network knows, another says the opposite more loudly."""
     knows = np.zeros((2, 19), np.float32)
     knows[:, 0] = 0.2, 0.1
     errs = np.zeros((2, 19), np.float32)
@@ -94,10 +94,10 @@ def test_the_power_of_the_weights_is_that_of_the_best_ensemble() -> None:
     def value(prob: np.ndarray) -> float:
         return float(prob[0, 0] > prob[1, 0])
 
-    chosen = choose_weights([], cells, np.zeros(2, np.int64), {"knows": 0.6, "errs": 0.3}, FusionSpec(), value)
-    assert chosen.by_power == {1: 0, 2: 0, 4: 1, 8: 1}  # the knowing one needs nine times the other's weight
-    assert (chosen.power, chosen.dsa, chosen.cell) == (4, 1, 1)
-    assert chosen.networks["knows"] / chosen.networks["errs"] == pytest.approx(16, rel=0.01)
+    tried = weightings([], cells, np.zeros(2, np.int64), {"knows": 0.6, "errs": 0.3}, FusionSpec(), value)
+    # The knowing one needs nine times the other's weight.
+    assert [(w.power, w.value, w.dsa, w.cell) for w in tried] == [(1, 0, 1, 1), (2, 0, 1, 1), (4, 1, 1, 1), (8, 1, 1, 1)]
+    assert tried[2].networks["knows"] / tried[2].networks["errs"] == pytest.approx(16, rel=0.01)
 
 
 def test_an_image_is_scored_by_its_best_cell() -> None:

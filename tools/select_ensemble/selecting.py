@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tools.evaluate.variants import single_network
 from tools.finished_run import FinishedRun
 from tools.select_ensemble.diversity import best_of_families, family_of, network_correlation
 from tools.select_ensemble.routing import Routing, RoutingSettings, route
-from tools.select_ensemble.weighting import Weighting, choose_weights
+from tools.select_ensemble.weighting import Weighting, weightings
 from tools.train.cell_set import CellSource, read_table
 
 CELL_METRIC = "mAP of cells at IoU 0.6"
@@ -67,7 +67,8 @@ class Selection:
         families, values, seconds: of each candidate; the seconds a cell, nan where they were not measured.
         correlation: (n, n) float64 of the candidates, in the order of `names`.
         kept: the names of the best of each family, in the ensemble's order.
-        weighting: of those kept and of their groups.
+        weighting: of those kept and of their groups, the best of `tried`.
+        tried: a weighting for each power.
         metric: what the values are.
     """
 
@@ -79,6 +80,7 @@ class Selection:
     correlation: NDArray[np.float64]
     kept: tuple[str, ...]
     weighting: Weighting
+    tried: Sequence[Weighting]
     metric: str
 
 
@@ -133,7 +135,7 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings) -> Sel
     kept = best_of_families({name: values[name] for name in specs}, families)
     names = sorted(specs, key=lambda name: families[name])
     by_name = {network.name: network.prob_cell for network in run.networks}
-    weighting = choose_weights(
+    tried = weightings(
         [network for network in run.dsa if network.name in kept],
         [network for network in run.cell_level if network.name in kept],
         run.field_of_cell,
@@ -149,7 +151,8 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings) -> Sel
         {name: run.seconds_a_cell(name) for name in names},
         network_correlation([by_name[name] for name in names]),
         tuple(kept),
-        weighting,
+        max(tried, key=lambda weighting: weighting.value),
+        tried,
         known.metric,
     )
 
@@ -211,7 +214,7 @@ def as_json(selection: Selection, settings: RoutingSettings, images: int) -> dic
             "power_of_the_value": selection.weighting.power,
             "dsa": selection.weighting.dsa,
             "cell": selection.weighting.cell,
-            "ensemble_by_power": {str(power): _number(v) for power, v in selection.weighting.by_power.items()},
+            "ensemble_by_power": {str(w.power): _number(w.value) for w in selection.tried},
         },
         "correlation": [[_number(r) for r in row] for row in selection.correlation],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from hcpl_kernel.fusion.averaging import CellPrediction, DsaPrediction, ensemble
 POWERS = (1, 2, 4, 8)
 """Powers of the value that are tried. The higher, the less the weak networks count."""
 
-_HARDLY = 1e-6  # a group's weight, where the other one is looked at alone: its image streams still count
+_HARDLY = 1e-6  # the least weight; for a group, where the other is looked at alone (its image streams still count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,35 +23,35 @@ class Weighting:
     """How the kept networks are weighted.
 
     Attributes:
-        power: what was chosen.
+        power: of the values.
         networks: weight of each inside its group, with a mean of 1.
         dsa, cell: of the two groups.
-        by_power: the ensemble's value with each power.
+        value: of the whole ensemble with these weights.
     """
 
     power: int
     networks: Mapping[str, float]
     dsa: float
     cell: float
-    by_power: Mapping[int, float]
+    value: float
 
 
 def relative_weights(values: Mapping[str, float], power: int = 1) -> dict[str, float]:
     """Weights in proportion to a power of the values, with a mean of 1; all alike where all values are 0."""
     powers = {name: value**power for name, value in values.items()}
     mean = sum(powers.values()) / len(powers)
-    return {name: round(value / mean, 4) if mean > 0 else 1.0 for name, value in powers.items()}
+    return {name: max(round(value / mean, 4), _HARDLY) if mean > 0 else 1.0 for name, value in powers.items()}
 
 
-def choose_weights(
+def weightings(
     dsa: Sequence[DsaPrediction],
     cell_level: Sequence[CellPrediction],
     field_of_cell: NDArray[np.int64],
     values: Mapping[str, float],
     fusion: FusionSpec,
     value_of: Callable[[NDArray[np.float32]], float],
-) -> Weighting:
-    """Weights by value, inside the groups and between them, to the power that suits the ensemble best.
+) -> list[Weighting]:
+    """Weights by value, inside the groups and between them, for each of the powers.
 
     Our choice: the paper does not publish weights. Networks of nearly equal value get nearly the plain mean, from which
     a diverse ensemble gains; where some are much weaker, a higher power leaves the word to the others. One number fitted
@@ -63,25 +64,29 @@ def choose_weights(
         fusion: routing and order.
         value_of: the value of (N, 19) probabilities of the cells, before integrity.
     """
-    found: dict[int, Weighting] = {}
-    by_power: dict[int, float] = {}
+    found = []
     for power in POWERS:
-        weights: dict[str, float] = {}
-        for group in (dsa, cell_level):
-            if group:
-                weights.update(relative_weights({n.name: values[n.name] for n in group}, power))
-        dsas = [dataclasses.replace(d, weight=max(weights[d.name], _HARDLY)) for d in dsa]
-        cells = [dataclasses.replace(c, weight=max(weights[c.name], _HARDLY)) for c in cell_level]
-
-        def joined(dsa_weight: float, cell_weight: float, dsas: list = dsas, cells: list = cells) -> float:
-            spec = dataclasses.replace(fusion, dsa_weight=dsa_weight, cell_weight=cell_weight)
-            return value_of(ensemble_probabilities(dsas, cells, field_of_cell, spec))
-
+        dsa_weights = relative_weights({d.name: values[d.name] for d in dsa}, power) if dsa else {}
+        cell_weights = relative_weights({c.name: values[c.name] for c in cell_level}, power) if cell_level else {}
+        dsas = [dataclasses.replace(d, weight=dsa_weights[d.name]) for d in dsa]
+        cells = [dataclasses.replace(c, weight=cell_weights[c.name]) for c in cell_level]
+        value = partial(_joined_value, dsas, cells, field_of_cell, fusion, value_of)
         groups = {"dsa": 1.0, "cell": 1.0}
         if dsa and cell_level:
-            groups = relative_weights({"dsa": joined(1, _HARDLY), "cell": joined(_HARDLY, 1)}, power)
-            groups = {name: max(weight, _HARDLY) for name, weight in groups.items()}
-        by_power[power] = joined(groups["dsa"], groups["cell"])
-        networks = {**{d.name: d.weight for d in dsas}, **{c.name: c.weight for c in cells}}
-        found[power] = Weighting(power, networks, groups["dsa"], groups["cell"], by_power)
-    return found[max(POWERS, key=lambda power: by_power[power])]
+            groups = relative_weights({"dsa": value(1, _HARDLY), "cell": value(_HARDLY, 1)}, power)
+        joined = value(groups["dsa"], groups["cell"])
+        found.append(Weighting(power, {**dsa_weights, **cell_weights}, groups["dsa"], groups["cell"], joined))
+    return found
+
+
+def _joined_value(
+    dsa: Sequence[DsaPrediction],
+    cell_level: Sequence[CellPrediction],
+    field_of_cell: NDArray[np.int64],
+    fusion: FusionSpec,
+    value_of: Callable[[NDArray[np.float32]], float],
+    dsa_weight: float,
+    cell_weight: float,
+) -> float:
+    spec = dataclasses.replace(fusion, dsa_weight=dsa_weight, cell_weight=cell_weight)
+    return value_of(ensemble_probabilities(dsa, cell_level, field_of_cell, spec))

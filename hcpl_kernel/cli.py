@@ -10,12 +10,14 @@ from pathlib import Path
 from hcpl_kernel import __version__
 from hcpl_kernel.errors import HcplError, SettingsError
 from hcpl_kernel.settings import ENGINES, RESOLUTIONS, VIEW_COUNTS, PredictSettings, parse_duration
+from hcpl_kernel.waiting import sleep_while_waiting
 
 DONE, FELL_SHORT, BAD_USE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 done, 1 fell short, 2 bad use or nothing readable)."""
+    sleep_while_waiting()
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:

@@ -48,7 +48,7 @@ def test_visible_run(tmp_path: Path, bundle: Path) -> None:
     predicted = {row["ID"]: len(row["PredictionString"].split()) // 3 for row in rows(machine)}
     assert list(predicted) == ["a", "b"] and min(predicted.values()) > 0
     assert sum(predicted.values()) == 19 * cells
-    assert [picture.shape for picture in pictures(machine.executed)] == [(256, 256, 3)]
+    assert [picture.shape for picture in pictures(machine.executed)] == [(1024, 1024, 3)]
     assert "mean probability" in text and "Nucleoplasm" in text
 
 

@@ -183,6 +183,9 @@ def test_variants_are_what_their_names_say(tiny_run: TinyRun) -> None:
         np.testing.assert_allclose(by_name[name], expected, rtol=1e-5)
 
     mean_cla = np.average([one.prob_cell for one in cla], axis=0, weights=[one.weight for one in cla])
+    fusion = run.ensemble.fusion
+    total = fusion.dsa_weight + fusion.cell_weight
+    joined = (fusion.dsa_weight * dsa.prob_cell + fusion.cell_weight * mean_cla) / total
     same(variants.IMAGE_STREAM, image * weight)
     same(variants.CELL_STREAM, dsa.prob_cell * weight)
     same(variants.DSA_PRODUCT, dsa.prob_cell * image * weight)
@@ -190,9 +193,9 @@ def test_variants_are_what_their_names_say(tiny_run: TinyRun) -> None:
     same("dsa_efficientnet", dsa.prob_cell * routed * weight)
     same(cla[0].name, cla[0].prob_cell * routed * weight)
     same(variants.CELL_GROUP, mean_cla * routed * weight)
-    same(variants.NO_INTEGRITY, (dsa.prob_cell + mean_cla) / 2 * routed)
-    same(variants.CELL_ONLY, (dsa.prob_cell + mean_cla) / 2 * weight)
-    same(variants.PRODUCT, (dsa.prob_cell + mean_cla) / 2 * image * weight)
+    same(variants.NO_INTEGRITY, joined * routed)
+    same(variants.CELL_ONLY, joined * weight)
+    same(variants.PRODUCT, joined * image * weight)
 
 
 def test_a_whole_image_classifier_says_the_same_of_every_cell(tiny_run: TinyRun) -> None:

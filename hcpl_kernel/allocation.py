@@ -11,8 +11,8 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of glibc's mallopt
 def keep_freed_memory() -> bool:
     """Let the C library keep large freed blocks for the next layer instead of giving them back to the system.
 
-    Without it every layer's output is mapped and cleared anew by the kernel, which costs a tenth (RegNetY) to a half
-    (EfficientNet-B4, Swin) more time on a CPU. Holds for the whole process; the memory in use at most stays nearly the same.
+    Without it every layer's output is mapped and cleared anew by the kernel, which costs a tenth (DenseNet) to six tenths
+    (EfficientNet-B4) more time on a CPU. Holds for the whole process, which stays at the size of its peak.
 
     Returns:
         False where the C library is not glibc, which changes nothing but the speed.

@@ -56,4 +56,3 @@ def _moved(cell: Outline, nuclei: tuple[Outline, ...], bearing: float, goal: flo
     foremost = max(float((np.array(n.centre) - cell.centre) @ towards) + n.towards(bearing) for n in nuclei)
     step = max(0.0, goal - foremost) * towards
     return tuple(replace(n, centre=(n.centre[0] + step[0], n.centre[1] + step[1])) for n in nuclei)
-

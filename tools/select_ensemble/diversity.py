@@ -56,4 +56,3 @@ def best_of_families(values: Mapping[str, float], families: Mapping[str, str]) -
         if family not in best or value > values[best[family]]:
             best[family] = name
     return [name for name in values if name in best.values()]
-

@@ -19,7 +19,7 @@ GOOD_IOU, GOOD_VISIBLE = 0.6, 0.5
 
 @dataclasses.dataclass(frozen=True)
 class SpoilSettings:
-    """How often a true cell is spoilt in which way; our choice, about as often as our segmentation errs in simulated fields.
+    """How often a true cell is spoilt in which way; our choice: a tenth of the cells, and some debris.
 
     Attributes:
         fields, first_seed, size, pixel_size: the simulated fields.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 SPINS = 20_000
-"""Looks at the lock before a waiting thread goes to sleep. Our choice: fewer slow down a run that has its cores to itself."""
+"""Looks at the lock before a waiting thread goes to sleep. Our choice: fewer slow down a run that is alone."""
 
 
 def sleep_while_waiting() -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.networks.base import CellNetwork
+from hcpl_kernel.networks.folding import fold_normalisation
 
 
 class Engine(Protocol):
@@ -24,11 +25,12 @@ class TorchEngine:
     """Eager torch, channels-last, in half precision where the device computes it natively.
 
     Args:
-        network: a network of :mod:`hcpl_kernel.networks`, in evaluation mode.
+        network: in evaluation mode, float32; its normalisation is folded away, in place.
         device: where it is put.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, network: CellNetwork, device: torch.device) -> None:
+        fold_normalisation(network)
         self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = device
         self._dtype = native_half(device)
@@ -55,12 +57,12 @@ def _cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def make_engine(kind: str, network: nn.Module, device: torch.device, input_size: int) -> Engine:
+def make_engine(kind: str, network: CellNetwork, device: torch.device, input_size: int) -> Engine:
     """The engine that `--engine` names.
 
     Args:
         kind: "torch" or "openvino".
-        network: in evaluation mode.
+        network: in evaluation mode, float32; the engine may change it in place.
         device: where it runs.
         input_size: side of the network's crops, px.
 

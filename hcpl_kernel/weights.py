@@ -5,10 +5,13 @@ Importing this module imports no torch; loading does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from hcpl_kernel.ensemble import Ensemble, GeometrySpec, SegmentationSpec
 from hcpl_kernel.errors import WeightsError
@@ -28,6 +31,10 @@ from hcpl_kernel.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from hcpl_kernel.networks.base import CellNetwork
+
+    ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 __all__ = [
     "FileEntry",
@@ -55,6 +62,8 @@ PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 GEOMETRY_SUFFIXES = (".json", ".ubj")
 # How many names or shapes a message lists: enough to see the pattern, few enough to read.
 SHOWN = 5
+# Seconds in which a file could be written again and still bear the same time of change.
+JUST_WRITTEN = 1.0
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -160,17 +169,21 @@ def verify_parts(ensemble: Ensemble, segmentation: bool = True) -> None:
     Raises:
         WeightsError: naming every part at fault, a line each.
     """
-    faults = []
-    for part in ensemble.parts_in_use(segmentation):
+
+    def fault(part: Part) -> str | None:
         try:
             _check_hash(part_path(ensemble, part), resolve_sha256(ensemble.folder, part))
         except WeightsError as error:
-            faults.append(str(error))
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        faults = list(filter(None, pool.map(fault, ensemble.parts_in_use(segmentation))))
     if faults:
         raise WeightsError("\n".join(faults))
 
 
-def load_network(ensemble: Ensemble, spec: NetworkSpec) -> nn.Module:
+def load_network(ensemble: Ensemble, spec: NetworkSpec) -> CellNetwork:
     """Build a classifier or the completeness network and fill it with its verified weights.
 
     Returns:
@@ -218,10 +231,13 @@ def load_geometry_path(ensemble: Ensemble) -> Path:
     return path
 
 
-def _filled(ensemble: Ensemble, part: Any, build: Any) -> nn.Module:
+def _filled(ensemble: Ensemble, part: Any, build: Callable[[Any], ModuleT]) -> ModuleT:
+    from hcpl_kernel.networks.blank import BlankWeights
+
     path = part_path(ensemble, part)
     sha256 = resolve_sha256(ensemble.folder, part)
-    module: nn.Module = build(part)
+    with BlankWeights():
+        module = build(part)
     load_into(module, path, sha256)
     return module.eval()
 
@@ -254,12 +270,25 @@ def _opened(path: Path) -> Iterator[Any]:
 def _check_hash(path: Path, expected: str) -> None:
     if not path.is_file():
         raise WeightsError(f"{path} does not exist; weights/README.md says how to obtain or train each file")
-    found = sha256_of(path)
+    found = _sha256(path)
     if found != expected.lower():
         raise WeightsError(
             f"{path}: sha256 expected {expected}, found {found}: the file was changed or damaged. "
             "Copy or download it again; if the change was meant, record the hash anew (weights/README.md)"
         )
+
+
+def _sha256(path: Path) -> str:
+    """The hash of a file, computed once as long as the file is not written anew."""
+    status = path.stat()
+    if time.time() - status.st_ctime < JUST_WRITTEN:
+        return sha256_of(path)
+    return _sha256_as_of(path, status.st_ino, status.st_size, status.st_ctime_ns)
+
+
+@cache
+def _sha256_as_of(path: Path, *_stamp: int) -> str:
+    return sha256_of(path)
 
 
 def _check_names(path: Path, expected: set[str], found: set[str]) -> None:
@@ -277,7 +306,10 @@ def _check_names(path: Path, expected: set[str], found: set[str]) -> None:
 
 
 def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
-    if tensor.is_floating_point() and not tensor.isfinite().all():
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return
+    lowest, highest = tensor.aminmax()  # both are NaN where any value is, in one pass over the memory
+    if not (lowest.isfinite() and highest.isfinite()):
         bad = int((~tensor.isfinite()).sum())
         raise WeightsError(
             f"{path}: tensor {name} has {bad} of {tensor.numel()} values that are NaN or infinite; "

@@ -15,6 +15,7 @@ from hcpl_kernel.engines import Engine, make_engine
 from hcpl_kernel.ensemble import Ensemble
 from hcpl_kernel.networks import CellHybridNet, build
 from hcpl_kernel.networks.base import CellNetwork
+from hcpl_kernel.networks.folding import fold_normalisation
 from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.pipeline.inference import GPU_BATCH, prepare
 from hcpl_kernel.segmentation.segmentator import predict
@@ -58,6 +59,7 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
         allowance: seconds for the timed forward passes.
     """
     network = build(spec).eval()
+    fold_normalisation(network)  # as the engine does; what is counted is what is computed
     one = torch.rand(1, 4, spec.input_size, spec.input_size)
     operations = count_operations(lambda: _logits(network, network.descriptors(one)), network.state_dict().values())
     engine = make_engine("torch", network, device, spec.input_size)
@@ -92,9 +94,7 @@ def _logits(network: CellNetwork, descriptors: torch.Tensor) -> torch.Tensor:
     return network.cell_logits(descriptors)  # type: ignore[operator]
 
 
-def measure_segmentation(
-    ensemble: Ensemble, prepared: np.ndarray, device: torch.device
-) -> tuple[Timing, list[Operation]]:
+def measure_segmentation(ensemble: Ensemble, prepared: np.ndarray, device: torch.device) -> tuple[Timing, list[Operation]]:
     """Seconds a field of both segmentation networks, and their operations.
 
     Both have one architecture, so the cell network is measured, once, and counts twice.

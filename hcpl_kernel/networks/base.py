@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
+from itertools import chain
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.networks.spec import NetworkSpec
@@ -67,21 +69,28 @@ class CellNetwork(nn.Module):
             raise ValueError(f"a map of shape {tuple(feature_map.shape)}; take a convolutional or Swin base")
         return feature_map.permute(0, 3, 1, 2) if self.channels_last_maps else feature_map
 
+    def walk_shapes(self) -> Tensor:
+        """The feature map of one cell as a tensor of the meta device: every step's shape, and nothing computed."""
+        walk = _BaseMap(self)
+        shapes = {name: tensor.to("meta") for name, tensor in chain(walk.named_parameters(), walk.named_buffers())}
+        cells = torch.empty(1, CHANNELS, self.spec.input_size, self.spec.input_size, device="meta")
+        with torch.no_grad():
+            return functional_call(walk, shapes, cells)
+
     def _probe(self) -> int:
-        """The depth D of the feature map, from a forward pass of one empty cell."""
+        """The depth D of the feature map."""
         side = self.spec.input_size
         training = self.base.training
         self.base.eval()
         try:
-            with torch.no_grad():
-                shape = self.base_map(torch.zeros(1, CHANNELS, side, side)).shape
+            depth = self.walk_shapes().shape[1]
         except (RuntimeError, AssertionError, ValueError) as error:
             raise SettingsError(
                 f"network {self.spec.name!r}: {self.spec.base} with base_kwargs {dict(self.spec.base_kwargs)} does not take "
                 f"cells of {side} x {side} px and give a two-dimensional feature map: {error}"
             ) from error
         self.base.train(training)
-        return shape[1]
+        return depth
 
     @property
     def channels_last_maps(self) -> bool:
@@ -91,6 +100,17 @@ class CellNetwork(nn.Module):
     def descriptors(self, cells: Tensor) -> Tensor:
         """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32, what the classifier sees of each cell."""
         raise NotImplementedError
+
+
+class _BaseMap(nn.Module):
+    """A network whose forward pass is its base's alone."""
+
+    def __init__(self, network: CellNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, cells: Tensor) -> Tensor:
+        return self.network.base_map(cells)
 
 
 def create_base(spec: NetworkSpec) -> Any:
@@ -106,9 +126,7 @@ def create_base(spec: NetworkSpec) -> Any:
     fixed: dict[str, Any] = {"in_chans": CHANNELS, "num_classes": 0}
     taken = sorted({*fixed, "pretrained", "checkpoint_path"} & set(spec.base_kwargs))
     if taken:
-        raise SettingsError(
-            f"network {spec.name!r}: base_kwargs sets {', '.join(taken)}, which the network sets itself"
-        )
+        raise SettingsError(f"network {spec.name!r}: base_kwargs sets {', '.join(taken)}, which the network sets itself")
     try:
         base = timm.create_model(spec.base, pretrained=False, **fixed, **spec.base_kwargs)
     except (TypeError, ValueError, AssertionError, KeyError) as error:

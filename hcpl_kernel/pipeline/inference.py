@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from hcpl_kernel.cells.crops import YELLOW
 from hcpl_kernel.engines import make_engine
 from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.spec import NetworkSpec
 
 CPU_BATCH = 16
@@ -76,7 +76,9 @@ class Predictor:
         views: test-time views, None for the spec's own.
     """
 
-    def __init__(self, network: nn.Module, spec: NetworkSpec, device: torch.device, engine: str, views: int | None) -> None:
+    def __init__(
+        self, network: CellNetwork, spec: NetworkSpec, device: torch.device, engine: str, views: int | None
+    ) -> None:
         self._engine = make_engine(engine, network, device, spec.input_size)
         self._network = network
         self._spec = spec

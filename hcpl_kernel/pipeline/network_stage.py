@@ -7,16 +7,16 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from hcpl_kernel.atomic import atomic_path
 from hcpl_kernel.cells.store import read_crops
+from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.inference import Prediction, Predictor
@@ -64,7 +64,7 @@ class Placement:
 
 def run_network(
     spec: NetworkSpec,
-    network: nn.Module,
+    load: Callable[[], CellNetwork],
     shards: Sequence[Shard],
     fingerprints: Sequence[str],
     placement: Placement,
@@ -75,14 +75,13 @@ def run_network(
 
     Args:
         spec: the network.
-        network: its module, in evaluation mode.
+        load: makes its module, in evaluation mode; called when a shard is missing.
         shards: all shards of the run.
         fingerprints: one a shard, of everything that this network's prediction of it depends on.
         placement: the devices that share the shards.
         ledger: where finished shards are recorded.
         budget: the pass is given up as soon as its projection exceeds the time left.
     """
-    start = time.perf_counter()
     devices = placement.devices
     todo: SimpleQueue[int] = SimpleQueue()
     missing = [i for i, f in enumerate(fingerprints) if ledger.find(f"{spec.name}/{i}", f) is None]
@@ -90,6 +89,9 @@ def run_network(
         todo.put(index)
     if not missing:
         return NetworkOutcome(None, 0.0, 0, "", 0)
+    network = load()
+    networks = [network, *(copy.deepcopy(network) for _ in devices[1:])]  # engines change theirs in place
+    start = time.perf_counter()
     shards[0].prediction_path(spec.name).parent.mkdir(parents=True, exist_ok=True)
     lock = threading.Lock()
     done = cells = 0
@@ -102,8 +104,7 @@ def run_network(
         device = devices[rank]
         if device.type == "cpu" and len(devices) > 1:
             _share_cores(rank, len(devices))
-        own = network if rank == 0 else copy.deepcopy(network)
-        predictor = Predictor(own, spec, device, placement.engine, placement.views)
+        predictor = Predictor(networks[rank], spec, device, placement.engine, placement.views)
         workers.append(predictor)
         while not failures:
             try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,7 @@ class _Run:
         write_fallback(self._settings.output, records, self._sample)
         self._ledger.record("submission", inputs, [])
 
-    def _run_fields(
-        self, ensemble: Ensemble, devices: Sequence[torch.device], specs: Sequence[NetworkSpec]
-    ) -> list[str]:
+    def _run_fields(self, ensemble: Ensemble, devices: Sequence[torch.device], specs: Sequence[NetworkSpec]) -> list[str]:
         """Make the records and crops that are missing; returns the fingerprint of every shard's fields."""
         settings = self._settings
         crop_size = max(spec.input_size for spec in specs)
@@ -280,9 +279,9 @@ class _Run:
                 self._leave_out(spec, "the time limit was near")
                 continue
             prints = self._network_prints(spec, field_prints, ensemble)
-            network = load_network(ensemble, spec)
+            load = partial(load_network, ensemble, spec)
             placement = Placement(devices, self._settings.engine, views)
-            outcome = run_network(spec, network, self._shards, prints, placement, self._ledger, self._budget)
+            outcome = run_network(spec, load, self._shards, prints, placement, self._ledger, self._budget)
             if outcome.reason is not None:
                 self._leave_out(spec, outcome.reason)
                 continue

@@ -53,18 +53,25 @@ def two_cells() -> np.ndarray:
 )
 def test_faults_do_what_they_say(settings: SpoilSettings, ids: set[int]) -> None:
     labels = two_cells()
-    spoilt = spoil(labels, settings, np.random.default_rng(3))
+    spoilt = spoil(labels, labels, settings, np.random.default_rng(3))
     assert set(np.unique(spoilt)) - {0} == ids
     assert np.array_equal(spoilt > 0, labels > 0)
 
 
 def test_cut_cells_lose_pixels_and_debris_lies_outside() -> None:
     labels = two_cells()
-    cut = spoil(labels, SpoilSettings(merge=0, cut=1, split=0, debris=0), np.random.default_rng(0))
+    cut = spoil(labels, labels, SpoilSettings(merge=0, cut=1, split=0, debris=0), np.random.default_rng(0))
     assert np.count_nonzero(cut) < np.count_nonzero(labels)
     assert np.array_equal(cut[cut > 0], labels[cut > 0])
-    littered = spoil(labels, SpoilSettings(merge=0, cut=0, split=0, debris=6), np.random.default_rng(0))
+    littered = spoil(labels, labels, SpoilSettings(merge=0, cut=0, split=0, debris=6), np.random.default_rng(0))
     assert np.array_equal(littered[labels > 0], labels[labels > 0]) and littered.max() > 2
+
+
+def test_what_has_no_nucleus_is_left_out() -> None:
+    labels = two_cells()
+    nuclei = np.where(np.arange(100) < 40, labels, 0)
+    intact = SpoilSettings(merge=0, cut=0, split=0, debris=0)
+    assert set(np.unique(spoil(labels, nuclei, intact, np.random.default_rng(0)))) == {0, 1}
 
 
 def test_good_and_bad_cells_of_simulated_fields() -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from hcpl_kernel import weights
 from hcpl_kernel.ensemble import Ensemble, FusionSpec, GeometrySpec, SegmentationSpec, read_ensemble
 from hcpl_kernel.errors import WeightsError
 from hcpl_kernel.networks import build
@@ -254,3 +255,33 @@ assert {s.state for s in list_files(sys.argv[1])} == {"present"}
 assert {s.state for s in verify(sys.argv[1])} == {"ok"}
 """
     subprocess.run([sys.executable, "-c", script, str(ensemble.folder)], check=True)
+
+
+def test_a_file_is_hashed_once_until_it_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run verifies all files at its start and each again when it is loaded, hours later."""
+    counted: list[Path] = []
+    monkeypatch.setattr(weights, "sha256_of", lambda path: counted.append(path) or sha256_of(path))
+    monkeypatch.setattr(weights, "JUST_WRITTEN", 0.0)
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.zeros(3)}, path)
+    expected = sha256_of(path)
+    module = nn.Module()
+    module.register_buffer("a", torch.ones(3))
+    for _ in range(3):
+        load_into(module, path, expected)
+    assert counted == [path]
+    save_file({"a": torch.ones(3)}, path)
+    with pytest.raises(WeightsError, match="changed or damaged"):
+        load_into(module, path, expected)
+    assert counted == [path, path]
+
+
+def test_a_file_just_written_is_hashed_each_time(tmp_path: Path) -> None:
+    """Two writes within one tick of the clock bear the same time."""
+    path = tmp_path / "w.safetensors"
+    module = nn.Module()
+    module.register_buffer("a", torch.ones(3))
+    for value in range(20):
+        save_file({"a": torch.full((3,), float(value))}, path)
+        load_into(module, path, sha256_of(path))
+        assert module.a.tolist() == [value] * 3

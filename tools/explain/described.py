@@ -87,7 +87,7 @@ def load_explained(weights: Path, name: str, device: str) -> Explained:
     for note in notes:
         print(note, file=sys.stderr)
     network = load_network(ensemble, specs[name]).to(devices[0]).eval()
-    return Explained(specs[name], network, devices[0])  # type: ignore[arg-type]
+    return Explained(specs[name], network, devices[0])
 
 
 def read_cells(fields: Path, labels: Path, size: int) -> Iterator[FieldCells]:

@@ -18,6 +18,7 @@ from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.manifest import sha256_of
 from hcpl_kernel.networks import build
+from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.settings import from_mapping
 from tools.train.cell_augmentation import AugmentationSettings
@@ -170,7 +171,7 @@ def _train(
     labels: NDArray[np.floating] | None,
     identity: Mapping[str, Any],
     folder: Path,
-) -> tuple[nn.Module, dict[str, float]]:
+) -> tuple[CellNetwork, dict[str, float]]:
     torch.manual_seed(settings.run.seed)
     module = build(spec)
     if settings.pretrained is not None:

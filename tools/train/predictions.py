@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from tqdm import tqdm
 
 from hcpl_kernel.atomic import atomic_open
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.pipeline.inference import Predictor
 from tools.train.cell_set import CellSet
@@ -64,7 +64,7 @@ class StoredPredictions:
 
 
 def predict_fields(
-    module: nn.Module,
+    module: CellNetwork,
     spec: NetworkSpec,
     cells: CellSet,
     fields: NDArray[np.int64],
@@ -76,7 +76,7 @@ def predict_fields(
     """Predict some fields of a set and note that this part is there.
 
     Args:
-        module: the network.
+        module: the network; its normalisation is folded away, so it can be trained no further.
         spec: what it is.
         cells: the set.
         fields: which of its fields.

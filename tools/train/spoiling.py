@@ -50,15 +50,20 @@ def spoilt_cells(settings: SpoilSettings) -> tuple[NDArray[np.float32], NDArray[
     features, good = [], []
     for index in range(settings.fields):
         field = simulate_field(settings.first_seed + index, (settings.size, settings.size), settings.pixel_size)
-        spoilt = spoil(field.cells, settings, np.random.default_rng([settings.seed, index]))
+        spoilt = spoil(field.cells, field.nuclei, settings, np.random.default_rng([settings.seed, index]))
         features.append(geometry_features(spoilt, field.image, settings.pixel_size))
         countable = np.where(np.append(False, field.visible >= GOOD_VISIBLE)[field.cells], field.cells, 0)
         good.append(best_overlaps(spoilt, countable) >= GOOD_IOU)
     return np.concatenate(features), np.concatenate(good)
 
 
-def spoil(labels: NDArray[np.int32], settings: SpoilSettings, rng: np.random.Generator) -> NDArray[np.int32]:
-    """A copy of a label map with some cells merged, cut or split, and with debris."""
+def spoil(
+    labels: NDArray[np.int32], nuclei: NDArray[np.int32], settings: SpoilSettings, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """A copy of a label map with some cells merged, cut or split, and with debris.
+
+    Cells and parts of cells without a nucleus are left out: a segmentation that starts from nuclei never finds them.
+    """
     spoilt = labels.copy()
     next_label = int(labels.max(initial=0)) + 1
     for cell in np.unique(labels[labels > 0]):
@@ -76,6 +81,8 @@ def spoil(labels: NDArray[np.int32], settings: SpoilSettings, rng: np.random.Gen
             lost = fault < settings.merge + settings.cut
             spoilt[mask & ~visible] = 0 if lost else next_label
             next_label += 1
+    has_nucleus = np.bincount(spoilt[nuclei > 0], minlength=next_label) > 0
+    spoilt[~has_nucleus[spoilt]] = 0
     for _ in range(rng.poisson(settings.debris)):
         blob = np.zeros(labels.shape, np.uint8)
         centre = (int(rng.integers(labels.shape[1])), int(rng.integers(labels.shape[0])))

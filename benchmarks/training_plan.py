@@ -1,15 +1,19 @@
-"""What training `weights/full` on the 97,000 public images would take: steps from the configs, GPU hours PROJECTED.
+"""What training `weights/full` on the 97,000 public images would take, and `weights/mini` on a GPU: PROJECTED.
 
-    python benchmarks/training_plan.py > table.md
+    python benchmarks/training_plan.py full|mini > table.md
 
-Nothing is trained or timed here. A forward pass of each network is counted (`hcpl_kernel/bench/counting.py`), projected to
-a listed GPU with the shares of `hcpl_kernel/bench/projecting.py`, and multiplied by 3 for forward and backward.
+Nothing is trained or timed here. Steps come from the configs. A forward pass of each network is counted
+(`hcpl_kernel/bench/counting.py`), projected to a listed GPU with the shares of `hcpl_kernel/bench/projecting.py`, and
+multiplied by the factor between a training step and a forward pass that `training_throughput.py` measures.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,27 +22,43 @@ sys.path.insert(0, str(ROOT))
 
 from hcpl_kernel.bench.counting import count_operations, gigamultiplies  # noqa: E402
 from hcpl_kernel.bench.projecting import BAND, MACHINES, project  # noqa: E402
+from hcpl_kernel.ensemble import read_ensemble  # noqa: E402
 from hcpl_kernel.networks import build  # noqa: E402
+from hcpl_kernel.networks.spec import NetworkSpec  # noqa: E402
+from hcpl_kernel.segmentation import build_segmentation  # noqa: E402
 from hcpl_kernel.settings import from_mapping, read_json  # noqa: E402
 from tools.train.cells import CellTraining  # noqa: E402
+from tools.train.mini import ROUNDS as MINI_ROUNDS  # noqa: E402
+from tools.train.plan import MiniTraining  # noqa: E402
+from tools.train.segmentation import SegmentationTraining  # noqa: E402
 
 CELLS = 1_200_000
 """Of the paper (Methods, "HPA Dataset")."""
-FORWARD_AND_BACKWARD = 3
+STEP_OVER_FORWARD = 3
+"""A training step over a forward pass of as many cells."""
 RELABELLING = ("dsa_efficientnet_b4", "dsa_eca_nfnet_l1", "dsa_resnest50d")
 FOLDS, ROUNDS = 5, 2
 GPUS = ("p100", "h100")
+MINI = ROOT / "tools" / "train" / "configs" / "mini"
 
 
 def main() -> None:
+    if sys.argv[1:] not in (["full"], ["mini"]):
+        sys.exit("usage: python benchmarks/training_plan.py full|mini")
+    full() if sys.argv[1] == "full" else mini()
+    print(f"\nPROJECTIONS, between / {BAND} and x {BAND}; nothing was measured there. Assumed:")
+    for gpu in GPUS:
+        print(f"- {MACHINES[gpu].assumptions()}")
+
+
+def full() -> None:
+    """The table of the full-size networks, in hours."""
     print("| network | input | GMAC a cell | steps | cells a step | passes over the cells | " + " | ".join(GPUS) + " |")
     print("|---|---:|---:|---:|---:|---:|" + "---:|" * len(GPUS))
     once, three = dict.fromkeys(GPUS, 0.0), dict.fromkeys(GPUS, 0.0)
     configs = ROOT / "tools" / "train" / "configs" / "full"
     for path in (*sorted(configs.glob("dsa_*.json")), *sorted(configs.glob("cl[ah]_*.json"))):
-        values = read_json(path, 1)
-        values.pop("schema")
-        training = from_mapping(CellTraining, values, str(path))
+        training = _read(CellTraining, path)
         spec = training.spec(ROOT / "weights" / "full")
         network = build(spec).eval()
         one = torch.rand(1, 4, spec.input_size, spec.input_size)
@@ -47,7 +67,7 @@ def main() -> None:
         seen = training.run.steps * a_step
         hours = {}
         for gpu in GPUS:
-            hours[gpu] = FORWARD_AND_BACKWARD * project(operations, MACHINES[gpu], a_step) * seen / 3600
+            hours[gpu] = STEP_OVER_FORWARD * project(operations, MACHINES[gpu], a_step) * seen / 3600
             if spec.name != "dsa_resnest50d":
                 once[gpu] += hours[gpu]
             if spec.name in RELABELLING:
@@ -63,9 +83,63 @@ def main() -> None:
         + " | ".join(f"**{three[gpu]:.0f} h**" for gpu in GPUS)
         + " |"
     )
-    print(f"\nPROJECTIONS, between / {BAND} and x {BAND}; nothing was measured there. Assumed:")
-    for gpu in GPUS:
-        print(f"- {MACHINES[gpu].assumptions()}")
+
+
+def mini() -> None:
+    """The table of the mini ensemble's trainings, in minutes; they run one after the other."""
+    settings = _read(MiniTraining, MINI / "mini.json")
+    networks = {spec.name: spec for spec in read_ensemble(ROOT / "weights" / "mini").networks}
+    totals = dict.fromkeys(GPUS, 0.0)
+    print("| what | trainings | steps each | " + " | ".join(GPUS) + " |")
+    print("|---|---:|---:|" + "---:|" * len(GPUS))
+
+    def row(name: str, trainings: int, steps: int, seconds_a_step: Mapping[str, float]) -> None:
+        minutes = {gpu: trainings * steps * seconds_a_step[gpu] / 60 for gpu in GPUS}
+        for gpu in GPUS:
+            totals[gpu] += minutes[gpu]
+        print(f"| {name} | {trainings} | {steps:,} | " + " | ".join(f"{minutes[gpu]:.1f} min" for gpu in GPUS) + " |")
+
+    segmentation = _read(SegmentationTraining, ROOT / settings.segmentation)
+    for which, run in (("nuclei", segmentation.nuclei), ("cell", segmentation.cell)):
+        module = build_segmentation(segmentation.spec(which)).eval()
+        field = torch.rand(1, 3, segmentation.crop, segmentation.crop)
+        operations = count_operations(lambda: module(field), module.state_dict().values())  # noqa: B023
+        batch = segmentation.batch
+        seconds = {gpu: STEP_OVER_FORWARD * batch * project(operations, MACHINES[gpu], batch) for gpu in GPUS}
+        row(f"segmentation, {which}", 1, run.steps, seconds)
+    for network in settings.relabelling_networks:
+        training = _cells({**settings.relabelling, "network": network})
+        spec = networks[network] if isinstance(network, str) else training.spec(ROOT / "weights" / "mini")
+        row(f"relabelling, {spec.name}", training.folds * MINI_ROUNDS, training.run.steps, _seconds_a_step(training, spec))
+    for spec in networks.values():
+        training = _cells({**settings.classifier(spec), "network": spec.name})
+        row(spec.name, 1, training.run.steps, _seconds_a_step(training, spec))
+    print("| **all** | | | " + " | ".join(f"**{totals[gpu]:.0f} min**" for gpu in GPUS) + " |")
+
+
+def _read(kind: type[Any], path: Path) -> Any:
+    values = read_json(path, 1)
+    values.pop("schema")
+    return from_mapping(kind, values, str(path))
+
+
+def _cells(values: Mapping[str, Any]) -> CellTraining:
+    return from_mapping(CellTraining, values, "mini")
+
+
+def _seconds_a_step(training: CellTraining, spec: NetworkSpec) -> dict[str, float]:
+    """Seconds a step on each GPU; progressive resizing counted."""
+    a_step = training.images * training.cells if spec.kind == "dsa" else training.batch
+    grown = training.growth.share if training.growth.side else 0.0
+    sides = {spec.input_size: 1 - grown} | ({training.growth.side: grown} if training.growth.side else {})
+    seconds = dict.fromkeys(GPUS, 0.0)
+    for side, share in sides.items():
+        network = build(dataclasses.replace(spec, input_size=side)).eval()
+        one = torch.rand(1, 4, side, side)
+        operations = count_operations(lambda: network.descriptors(one), network.state_dict().values())  # noqa: B023
+        for gpu in GPUS:
+            seconds[gpu] += share * STEP_OVER_FORWARD * a_step * project(operations, MACHINES[gpu], a_step)
+    return seconds
 
 
 if __name__ == "__main__":

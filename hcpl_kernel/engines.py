@@ -10,6 +10,7 @@ import torch
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.folding import fold_normalisation
+from hcpl_kernel.networks.halves import halve_input
 
 
 class Engine(Protocol):
@@ -30,10 +31,12 @@ class TorchEngine:
     """
 
     def __init__(self, network: CellNetwork, device: torch.device) -> None:
-        fold_normalisation(network)
-        self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = device
         self._dtype = native_half(device)
+        fold_normalisation(network)
+        if self._dtype == torch.bfloat16:  # float16 has three bits more, which suffice
+            halve_input(network, torch.bfloat16)
+        self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.precision = "float32" if self._dtype is None else str(self._dtype).removeprefix("torch.")
 
     def descriptors(self, cells: torch.Tensor) -> torch.Tensor:

@@ -42,11 +42,25 @@ class CellNetwork(nn.Module):
         # Not in the weights file: the spec is where they are said.
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, CHANNELS, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, CHANNELS, 1, 1), persistent=False)
+        self.input_precision: torch.dtype | None = None
+        """Where it is set, the base takes its input in two parts (:mod:`hcpl_kernel.networks.halves`)."""
         self.features = self._probe()
 
     def standardise(self, cells: Tensor) -> Tensor:
-        """`(cells - mean) / std` in float32, given in the network's own precision; (N, 4, S, S) in [0, 1]."""
-        return ((cells.float() - self.mean.float()) / self.std.float()).to(self.mean.dtype)
+        """What the base takes: `(cells - mean) / std` in float32, given in the network's own precision.
+
+        Args:
+            cells: (N, 4, S, S) in [0, 1].
+
+        Returns:
+            (N, 4, S, S); or (N, 8, S, S) float32 where `input_precision` is set, the values rounded to it and what they
+            then lack.
+        """
+        standardised = ((cells.float() - self.mean.float()) / self.std.float()).to(self.mean.dtype)
+        if self.input_precision is None:
+            return standardised
+        coarse = standardised.to(self.input_precision).to(standardised.dtype)
+        return torch.cat([coarse, standardised - coarse], 1)
 
     def feature_map(self, cells: Tensor) -> Tensor:
         """The base's last feature map.
@@ -57,11 +71,11 @@ class CellNetwork(nn.Module):
         Returns:
             (N, D, h, w) float.
         """
-        return self.base_map(cells)
+        return self.base_map(self.standardise(cells))
 
-    def base_map(self, cells: Tensor) -> Tensor:
-        """What the base makes of the standardised cells; shapes as in :meth:`feature_map`."""
-        return self.to_nchw(self.base.forward_features(self.standardise(cells)))
+    def base_map(self, standardised: Tensor) -> Tensor:
+        """What the base makes of cells as :meth:`standardise` gives them; (N, D, h, w) as in :meth:`feature_map`."""
+        return self.to_nchw(self.base.forward_features(standardised))
 
     def to_nchw(self, feature_map: Tensor) -> Tensor:
         """A feature map of the base as (N, D, h, w); Swin and its kin give (N, h, w, D)."""
@@ -99,7 +113,11 @@ class CellNetwork(nn.Module):
 
     def descriptors(self, cells: Tensor) -> Tensor:
         """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32, what the classifier sees of each cell."""
-        raise NotImplementedError
+        return self.pool(self.feature_map(cells))
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """(N, D, h, w) float -> (N, D) float32: global average pooling."""
+        return feature_map.float().mean((2, 3))
 
 
 class _BaseMap(nn.Module):
@@ -110,7 +128,7 @@ class _BaseMap(nn.Module):
         self.network = network
 
     def forward(self, cells: Tensor) -> Tensor:
-        return self.network.base_map(cells)
+        return self.network.base_map(self.network.standardise(cells))
 
 
 def create_base(spec: NetworkSpec) -> Any:

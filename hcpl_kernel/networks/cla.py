@@ -25,9 +25,9 @@ class CellActNet(CellNetwork):
         self.pooling = WeibullPooling()
         self.classifier = Classifier(self.features, CLASS_COUNT, LABEL_PRIOR)
 
-    def descriptors(self, cells: Tensor) -> Tensor:
-        """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32, positive."""
-        return self.pooling(self.feature_map(cells))
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """(N, D, h, w) float -> (N, D) float32, positive."""
+        return self.pooling(feature_map)
 
     def cell_logits(self, descriptors: Tensor) -> Tensor:
         """(N, D) -> (N, 19) logits."""

@@ -130,10 +130,10 @@ class CellHybridNet(CellNetwork):
 
     def feature_map(self, cells: Tensor) -> Tensor:
         """(N, 4, S, S) float32 in [0, 1] -> (N, D, h, w), with the scattering features inducted."""
-        return self.hybrid_feature_map(cells, *self.scatter(cells))
+        return self.hybrid_feature_map(self.standardise(cells), *self.scatter(cells))
 
-    def hybrid_feature_map(self, cells: Tensor, *scattering: Tensor) -> Tensor:
-        """The feature map from given scattering features, as :meth:`scatter` returns them.
+    def hybrid_feature_map(self, standardised: Tensor, *scattering: Tensor) -> Tensor:
+        """The feature map from cells as :meth:`standardise` gives them and features as :meth:`scatter` does.
 
         Apart from :meth:`scatter`, this is the part of the network that engines which compile a graph can take.
         """
@@ -141,11 +141,7 @@ class CellHybridNet(CellNetwork):
             for name, fusion, features in zip(self.stage_names, self.fusions, scattering, strict=True):
                 hook = self._fuse_into(fusion, features)
                 stack.callback(self.base.get_submodule(name).register_forward_hook(hook).remove)
-            return self.base_map(cells)
-
-    def descriptors(self, cells: Tensor) -> Tensor:
-        """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32."""
-        return self.feature_map(cells).float().mean((2, 3))
+            return self.base_map(standardised)
 
     def cell_logits(self, descriptors: Tensor) -> Tensor:
         """(N, D) -> (N, 19) logits."""

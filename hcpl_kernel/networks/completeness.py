@@ -25,10 +25,6 @@ class CompletenessNet(CellNetwork):
         super().__init__(spec)
         self.classifier = Classifier(self.features, len(CUT_CLASSES), prior=0.5)
 
-    def descriptors(self, cells: Tensor) -> Tensor:
-        """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32."""
-        return self.feature_map(cells).float().mean((2, 3))
-
     def cell_logits(self, descriptors: Tensor) -> Tensor:
         """(N, D) -> (N, 4) logits, for a softmax."""
         return self.classifier(descriptors)

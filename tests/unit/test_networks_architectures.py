@@ -200,11 +200,11 @@ def test_scattering_reaches_the_hybrid() -> None:
     assert first.shape == (2, 4 * 5, 16, 16)
     assert second.shape == (2, 4 * 25, 8, 8)
     with torch.no_grad():
-        whole = network.feature_map(inputs)
-        torch.testing.assert_close(network.hybrid_feature_map(inputs, first, second), whole)
+        whole, standardised = network.feature_map(inputs), network.standardise(inputs)
+        torch.testing.assert_close(network.hybrid_feature_map(standardised, first, second), whole)
         for changed in ((torch.zeros_like(first), second), (first, torch.zeros_like(second))):
-            assert not torch.allclose(network.hybrid_feature_map(inputs, *changed), whole, rtol=1e-4)
-        without = network.base_map(inputs)
+            assert not torch.allclose(network.hybrid_feature_map(standardised, *changed), whole, rtol=1e-4)
+        without = network.base_map(standardised)
     assert not torch.allclose(without, whole, rtol=1e-3), "the hooks must be gone, and must have done something"
 
 

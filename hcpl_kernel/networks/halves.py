@@ -1,0 +1,52 @@
+"""A base's input as the sum of two numbers of half precision, so that rounding it costs no ranks.
+
+Of all that bfloat16 rounds in a network, the pixels matter most: with every weight and every later map rounded, the ranks
+of 256 cells in a class kept a correlation above 0.9997 with those of float32; with nothing but the input rounded, 0.9976
+(EfficientNet of weights/mini). Two bfloat16 numbers hold 16 bits of a pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hcpl_kernel.networks.base import CellNetwork
+
+
+class _ConvolutionOfSum(nn.Module):
+    """A convolution of (N, 2 C, h, w), coarse parts before what they lack: that of their sum, each in its own precision."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, parts: Tensor) -> Tensor:
+        coarse, rest = parts.chunk(2, dim=1)
+        bias = self.convolution.bias
+        correction = self.convolution(rest)
+        if bias is not None:
+            correction = correction - bias.to(correction.dtype).view(1, -1, 1, 1)
+        return self.convolution(coarse) + correction
+
+
+def halve_input(network: CellNetwork, precision: torch.dtype) -> None:
+    """Let a network's base take its input in two parts of a half precision, in place.
+
+    Nothing changes where the first layer of the base is no convolution of the input.
+    """
+    first: list[nn.Module] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not first and inputs[0].shape[1] == network.mean.shape[1]:
+            first.append(module)
+
+    kinds = [module for module in network.base.modules() if isinstance(module, nn.Conv2d)]
+    handles = [module.register_forward_pre_hook(note) for module in kinds]
+    network.walk_shapes()
+    for handle in handles:
+        handle.remove()
+    if not first:
+        return
+    name = next(name for name, module in network.base.named_modules() if module is first[0])
+    network.base.set_submodule(name, _ConvolutionOfSum(first[0]))  # type: ignore[arg-type]
+    network.input_precision = precision

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from hcpl_kernel.cells.table import CellTable
+from hcpl_kernel.compiling import kernel
 
 YELLOW = 3
 
@@ -46,21 +47,27 @@ def crop_cells(pixels: np.ndarray, labels: np.ndarray, table: CellTable, size: i
         top = int(table.y[row]) - (side - int(table.height[row])) // 2
         inside = np.s_[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
         tile = pixels[inside]
-        mask = (labels[inside] == cell).view(np.uint8)
         if tile.shape[:2] != (side, side):
             before = max(-top, 0), max(-left, 0)
             after = side - tile.shape[0] - before[0], side - tile.shape[1] - before[1]
             border = before[0], after[0], before[1], after[1]
             tile = cv2.copyMakeBorder(tile, *border, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
-            mask = cv2.copyMakeBorder(mask, *border, cv2.BORDER_CONSTANT, value=0)
         how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-        crop = crops[row]
-        cv2.resize(tile, (size, size), dst=crop, interpolation=how)
-        small = cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
-        yellow = crop[..., YELLOW]
-        yellow &= 0xFE
-        yellow |= small
+        cv2.resize(tile, (size, size), dst=crops[row], interpolation=how)
+        _mark(crops[row], labels, cell, top, left, (2 * np.arange(size) + 1) * side // (2 * size))
     return crops
+
+
+@kernel
+def _mark(crop: np.ndarray, labels: np.ndarray, cell: int, top: int, left: int, nearest: np.ndarray) -> None:
+    """Set yellow's lowest bit where the pixel of the square that is nearest to a pixel of the crop is the cell's."""
+    height, width = labels.shape
+    for row in range(nearest.size):
+        y = top + nearest[row]
+        for column in range(nearest.size):
+            x = left + nearest[column]
+            inside = 0 <= y < height and 0 <= x < width and labels[y, x] == cell
+            crop[row, column, YELLOW] = (crop[row, column, YELLOW] & 0xFE) | inside
 
 
 def split_mask(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -89,3 +89,18 @@ def test_a_small_disk_makes_smaller_crops_and_a_tiny_one_an_error() -> None:
     assert affordable_size(28_000, 384, free=store_bytes(28_000, 256) + FREE_RESERVE) == 256
     with pytest.raises(DiskSpaceError, match="28000 cells"):
         affordable_size(28_000, 384, free=1 << 20)
+
+
+@given(st.integers(2, 40), st.integers(2, 40), st.sampled_from((8, 17, 32)), st.integers(0, 10_000))
+def test_a_crops_mask_is_the_nearest_pixel_of_the_label_map(height: int, width: int, size: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, (height, width)).astype(np.int32)
+    table = measure_cells(labels)
+    crops = crop_cells(rng.integers(0, 256, (height, width, 4), np.uint8), labels, table, size)
+    for row, cell in enumerate(table.cell):
+        side = int(max(table.width[row], table.height[row]))
+        left = int(table.x[row]) - (side - int(table.width[row])) // 2
+        top = int(table.y[row]) - (side - int(table.height[row])) // 2
+        around = np.pad(labels, side)[top + side : top + 2 * side, left + side : left + 2 * side]
+        nearest = [(2 * place + 1) * side // (2 * size) for place in range(size)]
+        assert np.array_equal(crops[row, ..., 3] & 1, around[np.ix_(nearest, nearest)] == cell)

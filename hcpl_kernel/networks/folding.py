@@ -37,6 +37,8 @@ def fold_normalisation(network: CellNetwork) -> int:
     Returns:
         how many were folded.
     """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.base.modules()):
+        return 0
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     uses = _Uses()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hcpl_kernel.networks.base import CellNetwork
+from hcpl_kernel.networks.base import CHANNELS, CellNetwork
 
 
 class _ConvolutionOfSum(nn.Module):
@@ -34,19 +34,31 @@ def halve_input(network: CellNetwork, precision: torch.dtype) -> None:
 
     Nothing changes where the first layer of the base is no convolution of the input.
     """
-    first: list[nn.Module] = []
-
-    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if not first and inputs[0].shape[1] == network.mean.shape[1]:
-            first.append(module)
-
-    kinds = [module for module in network.base.modules() if isinstance(module, nn.Conv2d)]
-    handles = [module.register_forward_pre_hook(note) for module in kinds]
-    network.walk_shapes()
-    for handle in handles:
-        handle.remove()
-    if not first:
+    first = _first_convolution(network)
+    if first is None or first.in_channels != CHANNELS:
         return
-    name = next(name for name, module in network.base.named_modules() if module is first[0])
-    network.base.set_submodule(name, _ConvolutionOfSum(first[0]))  # type: ignore[arg-type]
+    name = next(name for name, module in network.base.named_modules() if module is first)
+    network.base.set_submodule(name, _ConvolutionOfSum(first))
     network.input_precision = precision
+
+
+class _Found(Exception):
+    """Ends a walk at its first convolution."""
+
+
+def _first_convolution(network: CellNetwork) -> nn.Conv2d | None:
+    """The convolution of a network's base that is computed first."""
+
+    def stop(module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
+        raise _Found(module)
+
+    convolutions = [module for module in network.base.modules() if isinstance(module, nn.Conv2d)]
+    handles = [module.register_forward_pre_hook(stop) for module in convolutions]
+    try:
+        network.walk_shapes()
+    except _Found as found:
+        return found.args[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return None

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from hcpl_kernel.cells.crops import YELLOW
+from hcpl_kernel.cells.shrinking import shrink_crops
 from hcpl_kernel.engines import make_engine
 from hcpl_kernel.fusion.classes import CLASS_COUNT
 from hcpl_kernel.networks.base import CellNetwork
@@ -44,6 +45,9 @@ def prepare(crops: np.ndarray, spec: NetworkSpec, device: torch.device) -> torch
     Returns:
         (n, 4, input_size, input_size) float32 in [0, 1], channels red, green, blue, yellow, channels-last in memory.
     """
+    if device.type == "cpu" and crops.shape[1] > spec.input_size:
+        shrunk = shrink_crops(np.asarray(crops), spec.input_size, spec.crop == "masked")
+        return torch.from_numpy(shrunk).permute(0, 3, 1, 2)
     packed = torch.from_numpy(np.array(crops))  # off the disk, once
     if device.type == "cuda":
         packed = packed.pin_memory().to(device, non_blocking=True)

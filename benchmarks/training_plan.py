@@ -4,7 +4,7 @@
 
 Nothing is trained or timed here. Steps come from the configs. A forward pass of each network is counted
 (`hcpl_kernel/bench/counting.py`), projected to a listed GPU with the shares of `hcpl_kernel/bench/projecting.py`, and
-multiplied by the factor between a training step and a forward pass that `training_throughput.py` measures.
+multiplied by 3 for forward and backward; `training_throughput.py` measures that factor where it runs.
 """
 
 from __future__ import annotations

@@ -14,19 +14,23 @@ from hcpl_kernel.networks.base import CHANNELS, CellNetwork
 
 
 class _ConvolutionOfSum(nn.Module):
-    """A convolution of (N, 2 C, h, w), coarse parts before what they lack: that of their sum, each in its own precision."""
+    """A convolution of (N, 2 C, h, w), coarse parts before what they lack: that of their sum, in float32.
+
+    The bias is kept apart: added to the small second part it would be what is rounded there. What is black has one value
+    all over the map, and rounding it would shift every cell's descriptor by as much as cells differ.
+    """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
-        self.convolution = convolution
+        self.convolution, self.bias = convolution, convolution.bias
+        convolution.bias = None
 
     def forward(self, parts: Tensor) -> Tensor:
-        coarse, rest = parts.chunk(2, dim=1)
-        bias = self.convolution.bias
-        correction = self.convolution(rest)
-        if bias is not None:
-            correction = correction - bias.to(correction.dtype).view(1, -1, 1, 1)
-        return self.convolution(coarse) + correction
+        coarse, rest = (self.convolution(part) for part in parts.chunk(2, dim=1))
+        total = coarse.float() + rest.float()
+        if self.bias is not None:
+            total = total + self.bias.float().view(1, -1, 1, 1)
+        return total
 
 
 def halve_input(network: CellNetwork, precision: torch.dtype) -> None:

@@ -131,6 +131,13 @@ class _BaseMap(nn.Module):
         return self.network.base_map(self.network.standardise(cells))
 
 
+def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place of one that `root` holds somewhere (torch's own `set_submodule` is of 2.5)."""
+    name = next(name for name, module in root.named_modules() if module is old)
+    parent, _, attribute = name.rpartition(".")
+    setattr(root.get_submodule(parent), attribute, new)
+
+
 def create_base(spec: NetworkSpec) -> Any:
     """The timm model of a spec, without a classifier and without pretrained weights.
 

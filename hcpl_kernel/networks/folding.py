@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hcpl_kernel.networks.base import CellNetwork
+from hcpl_kernel.networks.base import CellNetwork, replace_module
 
 
 class _Uses(TorchDispatchMode):
@@ -40,7 +40,6 @@ def fold_normalisation(network: CellNetwork) -> int:
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.base.modules()):
         return 0
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
-
     uses = _Uses()
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -54,7 +53,6 @@ def fold_normalisation(network: CellNetwork) -> int:
     for handle in handles:
         handle.remove()
     runs = Counter(module for module, _, _ in calls)
-    names = {module: name for name, module in network.base.named_modules()}
     convolutions = {id(output): module for module, _, output in calls if isinstance(module, nn.Conv2d)}
     folded = 0
     for norm, given, _ in calls:
@@ -63,7 +61,7 @@ def fold_normalisation(network: CellNetwork) -> int:
             continue
         if uses.of[id(given)] == 1 and runs[norm] == runs[convolution] == 1:
             _fold(convolution, norm)
-            network.base.set_submodule(names[norm], _rest_of(norm))
+            replace_module(network.base, norm, _rest_of(norm))
             folded += 1
     return folded
 

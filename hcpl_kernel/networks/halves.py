@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hcpl_kernel.networks.base import CHANNELS, CellNetwork
+from hcpl_kernel.networks.base import CHANNELS, CellNetwork, replace_module
 
 
 class _ConvolutionOfSum(nn.Module):
@@ -41,8 +41,7 @@ def halve_input(network: CellNetwork, precision: torch.dtype) -> None:
     first = _first_convolution(network)
     if first is None or first.in_channels != CHANNELS:
         return
-    name = next(name for name, module in network.base.named_modules() if module is first)
-    network.base.set_submodule(name, _ConvolutionOfSum(first))
+    replace_module(network.base, first, _ConvolutionOfSum(first))
     network.input_precision = precision
 
 

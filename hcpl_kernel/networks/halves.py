@@ -1,8 +1,7 @@
 """A base's input as the sum of two numbers of half precision, so that rounding it costs no ranks.
 
-Of all that bfloat16 rounds in a network, the pixels matter most: with every weight and every later map rounded, the ranks
-of 256 cells in a class kept a correlation above 0.9997 with those of float32; with nothing but the input rounded, 0.9976
-(EfficientNet of weights/mini). Two bfloat16 numbers hold 16 bits of a pixel.
+Of all that bfloat16 rounds in a network, the pixels matter most (`benchmarks/engines.md`). Two bfloat16 numbers hold 16 bits
+of a pixel.
 """
 
 from __future__ import annotations

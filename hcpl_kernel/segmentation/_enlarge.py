@@ -65,6 +65,7 @@ def _paint(
         for row in range(first + 1, last):
             for column in range(block_of.size):
                 cell_labels[row, column] = cell_labels[first, column]
+            for column in range(block_of.size):
                 nucleus_labels[row, column] = nucleus_labels[first, column]
         for x in range(1, labels.shape[1] - 1):
             mask = masks[y, x]

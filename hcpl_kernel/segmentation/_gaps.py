@@ -24,53 +24,46 @@ def fill_enclosed(labels: NDArray[np.int32], count: int) -> int:
     Returns:
         The number of pieces, which are 1..n.
     """
-    height, width = labels.shape
-    is_open = np.zeros((height - 1, width - 1), np.uint8)
-    _open_corners(labels, is_open, np.empty(is_open.size, np.int32))
+    is_open = np.zeros(labels.shape, np.uint8)
+    # There are no corners beyond the frame; an open one is not visited.
+    is_open[-1] = is_open[:, -1] = 1
+    _open_corners(labels.ravel(), labels.shape[1], is_open.ravel(), np.empty(labels.size, np.int32))
     _join_enclosed(labels, is_open, np.arange(count + 1, dtype=np.int32))
     return split_labels(labels, False)
 
 
 @kernel
-def _open_corners(labels: NDArray, is_open: NDArray, stack: NDArray) -> None:
-    """Mark in `is_open`, (H + 1, W + 1), the pixel corners that cracks and background connect with the outside.
+def _open_corners(labels: NDArray, width: int, is_open: NDArray, stack: NDArray) -> None:
+    """Mark in `is_open` the pixel corners that cracks and background connect with the outside.
 
-    Corner (y, x) is shared by the pixels (y, x) to (y + 1, x + 1). A step from one corner to the next is free where the
-    two pixels beside it differ or either is background.
+    A pixel's number is that of its lower right corner too. A step from one corner to the next is free where the two
+    pixels beside it differ or either is background.
     """
-    height, width = is_open.shape
-    is_open[0, 0] = 1
+    is_open[0] = 1
     stack[0] = 0
     size = 1
     while size > 0:
         size -= 1
         corner = np.int64(stack[size])
-        y, x = corner // width, corner % width
-        upper_left, upper_right = labels[y, x], labels[y, x + 1]
-        lower_left, lower_right = labels[y + 1, x], labels[y + 1, x + 1]
-        if y > 0 and not is_open[y - 1, x] and (upper_left != upper_right or upper_left <= 0):
-            is_open[y - 1, x] = 1
+        upper_left, upper_right = labels[corner], labels[corner + 1]
+        lower_left, lower_right = labels[corner + width], labels[corner + width + 1]
+        # Above the first row is the last one: index below 0.
+        if not is_open[corner - width] and (upper_left != upper_right or upper_left <= 0):
+            is_open[corner - width] = 1
             stack[size] = corner - width
             size += 1
-        if y + 1 < height and not is_open[y + 1, x] and (lower_left != lower_right or lower_left <= 0):
-            is_open[y + 1, x] = 1
+        if not is_open[corner + width] and (lower_left != lower_right or lower_left <= 0):
+            is_open[corner + width] = 1
             stack[size] = corner + width
             size += 1
-        if x > 0 and not is_open[y, x - 1] and (upper_left != lower_left or upper_left <= 0):
-            is_open[y, x - 1] = 1
+        if not is_open[corner - 1] and (upper_left != lower_left or upper_left <= 0):
+            is_open[corner - 1] = 1
             stack[size] = corner - 1
             size += 1
-        if x + 1 < width and not is_open[y, x + 1] and (upper_right != lower_right or upper_right <= 0):
-            is_open[y, x + 1] = 1
+        if not is_open[corner + 1] and (upper_right != lower_right or upper_right <= 0):
+            is_open[corner + 1] = 1
             stack[size] = corner + 1
             size += 1
-
-
-@kernel
-def _root(parents: NDArray, name: int) -> int:
-    while parents[name] != name:
-        name = parents[name]
-    return name
 
 
 @kernel
@@ -89,12 +82,15 @@ def _join_enclosed(labels: NDArray, is_open: NDArray, parents: NDArray) -> None:
                 # What precedes a hole's pixel is a label or has been filled.
                 label = left
                 labels[y, x] = label
-            if left != label:
-                parents[_root(parents, left)] = _root(parents, label)
-            if above != label:
-                parents[_root(parents, above)] = _root(parents, label)
+            for other in (left, above):
+                one = label
+                while parents[one] != one:
+                    one = parents[one]
+                while parents[other] != other:
+                    other = parents[other]
+                parents[max(one, other)] = min(one, other)
     for name in range(parents.size):
-        parents[name] = _root(parents, name)
+        parents[name] = parents[parents[name]]
     for y in range(1, labels.shape[0] - 1):
         for x in range(1, labels.shape[1] - 1):
             labels[y, x] = parents[labels[y, x]]

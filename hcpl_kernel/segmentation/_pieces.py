@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +15,15 @@ def pieces(mask: NDArray, least_area: float, connectivity: int = 4) -> tuple[NDA
     """Connected pieces of a mask, numbered in the order of their first pixels, row by row.
 
     Args:
-        mask: (H, W) uint8 or bool, contiguous.
+        mask: (H, W) uint8 or bool.
         least_area: smaller pieces are left out, px.
         connectivity: 4 or 8.
 
     Returns:
         (H, W) int32 labels, 0 = outside and small pieces, and the number of pieces.
     """
-    count, found = cv2.connectedComponents(mask.view(np.uint8), connectivity=connectivity, ltype=cv2.CV_32S)
-    labels = np.asarray(found, np.int32)
-    return labels, drop_small(labels, count - 1, least_area)
+    labels = (mask != 0).astype(np.int32)
+    return labels, split_labels(labels, connectivity == 8, least_area)
 
 
 def drop_small(labels: NDArray[np.int32], count: int, least_area: float) -> int:
@@ -54,94 +55,110 @@ def number_in_order(labels: NDArray[np.int32], keep: NDArray[np.bool_]) -> int:
     return _number(labels.ravel(), keep, np.zeros(keep.size, np.int32))
 
 
-def split_labels(labels: NDArray[np.int32], diagonal: bool) -> int:
+def split_labels(labels: NDArray[np.int32], diagonal: bool, least_area: float = 0) -> int:
     """Number the connected pieces of each label anew, in place, in the order of their first pixels.
 
     Args:
-        labels: (H + 2, W + 2) int32, contiguous; the outermost pixels must be 0.
+        labels: (H, W) int32, contiguous; values below 0 become 0.
         diagonal: whether diagonal neighbours are connected.
+        least_area: smaller pieces become 0, px.
 
     Returns:
         The number of pieces.
     """
-    width = labels.shape[1]
-    before = np.array([-1, -width, -width - 1, -width + 1][: 4 if diagonal else 2], np.int64)
-    # Every second pixel at most begins a piece.
-    parents, final = np.zeros(labels.size // 2 + 2, np.int32), np.zeros(labels.size // 2 + 2, np.int32)
-    return _split(labels.ravel(), before, np.zeros(labels.size, np.int32), parents, final)
+    # Memory that is not touched costs nothing: there are far fewer runs than pixels.
+    starts, ends, areas, parents = (np.empty(labels.size, np.int32) for _ in range(4))
+    flat, reach = labels.ravel(), int(diagonal)
+    return _split(flat, labels.shape[1], reach, float(least_area), starts, ends, areas, parents)
 
 
 def free_where(mask: NDArray[np.uint8], seeds: NDArray[np.int32]) -> NDArray[np.int32]:
-    """What a flood takes: the seeds inside a mask, 0 in the rest of it and -1 outside; contiguous arrays."""
-    labels = np.empty(seeds.shape, np.int32)
-    _free(mask.ravel(), seeds.ravel(), labels.ravel())
+    """What a flood takes: the seeds inside a mask, 0 in the rest of it and -1 outside."""
+    labels = np.full(seeds.shape, -1, np.int32)
+    cv2.copyTo(seeds, mask, labels)
     return labels
 
 
 @kernel
 def _count(labels: NDArray, areas: NDArray) -> None:
-    for label in labels:
-        if label > 0:
-            areas[label] += 1
+    start = 0
+    for index in range(labels.size):
+        if labels[index] != labels[start]:
+            areas[max(labels[start], 0)] += index - start
+            start = index
+    if labels.size:
+        areas[max(labels[start], 0)] += labels.size - start
+    areas[0] = 0
 
 
 @kernel
 def _number(labels: NDArray, keep: NDArray, names: NDArray) -> int:
-    count = 0
+    count, last, name = 0, 0, 0
     for index in range(labels.size):
         label = labels[index]
-        if label > 0 and keep[label]:
-            if names[label] == 0:
-                count += 1
-                names[label] = count
-            labels[index] = names[label]
-        else:
-            labels[index] = 0
+        if label != last:
+            last, name = label, 0
+            if label > 0 and keep[label]:
+                if names[label] == 0:
+                    count += 1
+                    names[label] = count
+                name = names[label]
+        labels[index] = name
     return count
 
 
 @kernel
-def _split(labels: NDArray, before: NDArray, names: NDArray, parents: NDArray, final: NDArray) -> int:
-    """A piece is the tree of provisional names whose root is its smallest name."""
-    last = 0
-    for index in range(labels.size):
-        if labels[index] <= 0:
-            continue
-        root = 0
-        for step in before:
-            neighbour = index + step
-            if labels[neighbour] != labels[index]:
+def _split(
+    labels: NDArray,
+    width: int,
+    reach: int,
+    least_area: float,
+    starts: NDArray,
+    ends: NDArray,
+    areas: NDArray,
+    parents: NDArray,
+) -> int:
+    """A piece is a tree of runs of equal pixels along a row; its root is its first run."""
+    count, above, index = 0, 0, 0
+    while index < labels.size:
+        first, end_of_row = count, index + width
+        while index < end_of_row:
+            label, start = labels[index], index
+            while index < end_of_row and labels[index] == label:
+                index += 1
+            if label <= 0:
                 continue
-            other = names[neighbour]
-            if other == root:
-                continue
-            while parents[other] != other:
-                other = parents[other]
-            if root == 0 or other == root:
-                root = other
-            elif other < root:
-                parents[root] = other
-                root = other
-            else:
-                parents[other] = root
-        if root == 0:
-            last += 1
-            root = last
-            parents[root] = root
-        names[index] = root
-    count = 0
-    for name in range(1, last + 1):
-        if parents[name] == name:
+            root: Any = count
+            while above < first and ends[above] + width + reach <= start:
+                above += 1
+            touching = above
+            while touching < first and starts[touching] + width < index + reach:
+                if labels[starts[touching]] == label:
+                    other: Any = np.int64(touching)
+                    while parents[other] != other:
+                        other = np.int64(parents[other])
+                    parents[max(other, root)] = min(other, root)
+                    root = min(other, root)
+                touching += 1
+            starts[count], ends[count], areas[count], parents[count] = start, index, index - start, root
             count += 1
-            final[name] = count
-        else:
-            final[name] = final[parents[name]]
-    for index in range(labels.size):
-        labels[index] = final[names[index]]
-    return count
-
-
-@kernel
-def _free(mask: NDArray, seeds: NDArray, labels: NDArray) -> None:
-    for index in range(labels.size):
-        labels[index] = seeds[index] if mask[index] else -1
+        above = first
+    for run in range(count):
+        root = parents[parents[run]]
+        parents[run] = root
+        if root != run:
+            areas[root] += areas[run]
+    number, painted = 0, 0
+    for run in range(count):
+        if parents[run] == run:
+            # A root's area becomes its piece's number.
+            large = areas[run] >= least_area
+            number += large
+            areas[run] = number if large else 0
+        name = areas[parents[run]]
+        for index in range(painted, ends[run]):
+            labels[index] = name if index >= starts[run] else 0
+        painted = ends[run]
+    for index in range(painted, labels.size):
+        labels[index] = 0
+    return number

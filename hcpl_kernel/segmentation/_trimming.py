@@ -94,24 +94,25 @@ def _trim(
     areas: NDArray,
 ) -> None:
     width = offsets[6]
-    for index in range(width, labels.size - width):
-        label = labels[index]
-        if label <= 0 or index % width == 0 or index % width == width - 1:
-            continue
-        number, behind = 0, False
-        for bit in range(8):
-            neighbour = index + offsets[bit]
-            same = labels[neighbour] == label
-            if not same and labels[neighbour] > 0 and border[index] and border[neighbour]:
-                # Of two cells that meet in the border class, the one whose region ends there keeps its line.
-                same = region[index] > region[neighbour]
-                behind |= region[index] < region[neighbour] and (bit == 1 or bit == 3 or bit == 4 or bit == 6)
-            number |= same << bit
-        if region[index]:
-            kind = _REGION_BORDER if border[index] else _REGION
-        elif border[index]:
-            kind = _BORDER_BEHIND if behind else _BORDER
-        else:
-            kind = _CLOSED
-        masks[index] = table[kind, number]
-        areas[label] += sizes[kind, number]
+    for y in range(1, labels.size // width - 1):
+        for index in range(y * width + 1, y * width + width - 1):
+            label = labels[index]
+            if label <= 0:
+                continue
+            number, behind = 0, False
+            for bit in range(8):
+                neighbour = index + offsets[bit]
+                same = labels[neighbour] == label
+                if not same and labels[neighbour] > 0 and border[index] and border[neighbour]:
+                    # Of two cells that meet in the border class, the one whose region ends there keeps its line.
+                    same = region[index] > region[neighbour]
+                    behind |= region[index] < region[neighbour] and (bit == 1 or bit == 3 or bit == 4 or bit == 6)
+                number |= same << bit
+            if region[index]:
+                kind = _REGION_BORDER if border[index] else _REGION
+            elif border[index]:
+                kind = _BORDER_BEHIND if behind else _BORDER
+            else:
+                kind = _CLOSED
+            masks[index] = table[kind, number]
+            areas[label] += sizes[kind, number]

@@ -49,7 +49,7 @@ def label_cells(
     if exact:
         return label_exact(nuclei_map, cell_map, shape)
     nucleus_border, nucleus, cell_border, interior = (
-        np.ascontiguousarray(maps[..., channel]) for maps in (nuclei_map, cell_map) for channel in (1, 2)
+        np.asarray(cv2.extractChannel(maps, channel), np.uint8) for maps in (nuclei_map, cell_map) for channel in (1, 2)
     )
     nuclei, count = _nuclei(nucleus, seed_mask(nucleus, nucleus_border, cell_border))
     border, levels = frame(above(cell_border, limits.BORDER_CUT)), frame(255 - interior)

@@ -23,7 +23,7 @@ from hcpl_kernel.segmentation import _heap_watershed, _watershed, label_cells, l
 from hcpl_kernel.segmentation._gaps import fill_enclosed
 from hcpl_kernel.segmentation._limits import cell_threshold
 from hcpl_kernel.segmentation._maps import frame
-from hcpl_kernel.segmentation._pieces import pieces, split_labels
+from hcpl_kernel.segmentation._pieces import drop_small, pieces, split_labels
 
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = {
@@ -278,15 +278,35 @@ def test_two_labels_side_by_side_do_not_merge() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    labels=hnp.arrays(np.int32, st.tuples(st.integers(1, 16), st.integers(1, 16)), elements=st.integers(0, 3)),
+    labels=hnp.arrays(np.int32, st.tuples(st.integers(1, 16), st.integers(1, 16)), elements=st.integers(-1, 3)),
     diagonal=st.booleans(),
+    least_area=st.integers(0, 6),
 )
-def test_split_labels_numbers_as_scikit_image_does(labels: np.ndarray, diagonal: bool) -> None:
+def test_split_labels_numbers_as_scikit_image_does(labels: np.ndarray, diagonal: bool, least_area: int) -> None:
     measure = pytest.importorskip("skimage.measure")
-    expected = measure.label(labels, connectivity=2 if diagonal else 1)
-    found = frame(labels)
-    assert split_labels(found, diagonal) == expected.max()
-    assert np.array_equal(found[1:-1, 1:-1], expected)
+    expected = measure.label(np.maximum(labels, 0), connectivity=2 if diagonal else 1)
+    expected[np.bincount(expected.ravel())[expected] < least_area] = 0
+    _, places = np.unique(expected, return_inverse=True)
+    expected = places.reshape(labels.shape) + (expected != 0).all()
+    found = labels.copy()
+    assert split_labels(found, diagonal, least_area) == expected.max()
+    assert np.array_equal(found, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=hnp.arrays(np.int32, st.tuples(st.integers(1, 16), st.integers(1, 16)), elements=st.integers(-1, 5)),
+    least_area=st.integers(0, 6),
+)
+def test_small_labels_are_dropped_and_the_others_numbered_in_order(labels: np.ndarray, least_area: int) -> None:
+    areas = {label: int((labels == label).sum()) for label in np.unique(labels)}
+    kept = [label for label in dict.fromkeys(labels.ravel().tolist()) if label > 0 and areas[label] >= least_area]
+    expected = np.zeros_like(labels)
+    for number, label in enumerate(kept, start=1):
+        expected[labels == label] = number
+    found = labels.copy()
+    assert drop_small(found, 5, least_area) == len(kept)
+    assert np.array_equal(found, expected)
 
 
 @settings(max_examples=40, deadline=None)

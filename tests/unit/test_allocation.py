@@ -8,22 +8,29 @@ import sys
 import pytest
 
 PROBE = """
-import numpy, resource
+import numpy, resource, threading
 from hcpl_kernel.allocation import keep_freed_memory
 {call}
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-numpy.ones(64 << 20, numpy.uint8)
-before = faults()
-for _ in range(20):
-    numpy.ones(64 << 20, numpy.uint8)
-print(faults() - before)
+def ask():
+    return [numpy.ones(16 << 20, numpy.uint8) for _ in range(8)]
+def ask_often():
+    ask()
+    before = faults()
+    for _ in range(20):
+        ask()
+    print(faults() - before)
+thread = threading.Thread(target=ask_often)
+{run}
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is meant")
-def test_a_block_that_is_freed_and_asked_for_again_is_not_mapped_anew() -> None:
+@pytest.mark.parametrize("run", ["ask_often()", "thread.start(); thread.join()"])
+def test_blocks_that_are_freed_and_asked_for_again_are_not_mapped_anew(run: str) -> None:
     def page_faults(call: str) -> int:
-        return int(subprocess.run([sys.executable, "-c", PROBE.format(call=call)], capture_output=True, check=True).stdout)
+        code = PROBE.format(call=call, run=run)
+        return int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
 
     assert page_faults("assert keep_freed_memory()") < page_faults("") / 10

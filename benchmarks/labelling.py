@@ -28,6 +28,7 @@ import numpy as np
 from labelling_reference import label_cells_reference
 from numpy.typing import NDArray
 
+from hcpl_kernel.allocation import keep_freed_memory
 from hcpl_kernel.segmentation import MiniUNet, Segmentator, label_cells, label_cells_paper_half
 from hcpl_kernel.segmentation.segmentator import prepare
 
@@ -99,6 +100,7 @@ def preparation() -> None:
 
 def main(folder: Path) -> None:
     cv2.setNumThreads(1)
+    keep_freed_memory()  # as a run does
     ways: dict[str, tuple[Callable[..., tuple[NDArray, NDArray]], int]] = {
         "quarter": (label_cells, QUICK_REPEATS),
         "paper-half": (label_cells_paper_half, SLOW_REPEATS),

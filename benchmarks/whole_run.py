@@ -221,7 +221,7 @@ def memory(folder: Path) -> None:
 def workers(folder: Path, repeats: int) -> None:
     """Two CPU workers on a core each against one worker on one core, with two full-size networks."""
     make_weights(folder / "weights", FULL, ("dsa_regnety_032", "cla_resnet50d"))
-    make_fields(folder / "fields", 64, cells=2, side=1024)
+    make_fields(folder / "fields", 64, cells=5, side=1024)
     cores = sorted(os.sched_getaffinity(0))[:2]
     seconds: dict[str, list[float]] = {"cpu": [], "cpu:2": []}
     spent: dict[str, list[Spent]] = {"cpu": [], "cpu:2": []}

@@ -1,8 +1,8 @@
 """What decides whether relabelling helps: networks trained alike on the same simulated cells, with different labels.
 
-    python benchmarks/relabelling.py data --work DIR [--processes 2]
-    python benchmarks/relabelling.py train --work DIR --network cla_resnet --labels inherited
-    python benchmarks/relabelling.py table --work DIR
+    python -m benchmarks.relabelling data --work DIR [--processes 2]
+    python -m benchmarks.relabelling train --work DIR --network cla_resnet --labels inherited
+    python -m benchmarks.relabelling table --work DIR
 
 `data` makes fields that the networks of `weights/mini` have never seen, and the labels: its first three DSAs are the
 teachers, so their confidences are out of fold. `train` trains one network of `weights/mini` anew, like the stage `mini` but

@@ -47,6 +47,7 @@ LABELS = {
     "soft_0.25": "confidence^0.25, as for weights/mini",
     "soft_1": "confidence",
     "stretched": "confidence^0.25 over its 90th percentile within the class, at most 1",
+    "top_60": "1 for the 60 % of a class's inherited labels with the highest confidence, 0 for the others",
     "true_of_inherited": "inherited labels that are true of the cell: what a perfect teacher gives",
     "true": "the truth, labels that the image lacks included",
 }
@@ -79,9 +80,10 @@ def make_data(work: Path, processes: int) -> None:
         relabel(cells, teachers, RelabelSettings(beta=beta), labels / f"soft_{beta:g}.npy")
     soft = np.load(labels / "soft_0.25.npy").astype(np.float32)
     carried = inherited(cells)
-    highest = np.array([np.quantile(soft[carried[:, k], k], 0.9) for k in range(CLASS_COUNT)])
+    highest, lowest = (np.array([np.quantile(soft[carried[:, k], k], q) for k in range(CLASS_COUNT)]) for q in (0.9, 0.4))
     truth, _ = true_labels(cells, work / "train")
     np.save(labels / "stretched.npy", np.minimum(soft / highest, 1).astype(np.float16))
+    np.save(labels / "top_60.npy", (carried & (soft >= lowest)).astype(np.float16))
     np.save(labels / "true_of_inherited.npy", (truth & carried).astype(np.float16))
     np.save(labels / "true.npy", truth.astype(np.float16))
     describe(work, cells, truth, carried)
@@ -107,14 +109,22 @@ def true_labels(cells: CellSet, fields: Path) -> tuple[NDArray[np.bool_], NDArra
 def describe(work: Path, cells: CellSet, truth: NDArray[np.bool_], carried: NDArray[np.bool_]) -> None:
     """How well each kind of label tells true inherited labels from false ones."""
     print(f"{cells.cells} cells of {len(cells.ids)} fields; {truth[carried].mean():.1%} of inherited labels are true")
-    print("| labels | mean where true | where false | area under the ROC curve |\n|---|---|---|---|")
+    print("| labels | mean where true | where false | area under the ROC curve | mean of the classes' own areas |")
+    print("|---|---|---|---|---|")
     for path in sorted((work / "labels").glob("*.npy")):
-        values = np.load(path).astype(np.float32)[carried]
-        right = truth[carried]
-        ranks = pd.Series(values).rank().to_numpy()
-        positives = right.sum()
-        area = (ranks[right].sum() - positives * (positives + 1) / 2) / (positives * (~right).sum())
-        print(f"| {path.stem} | {values[right].mean():.2f} | {values[~right].mean():.2f} | {area:.3f} |")
+        values = np.load(path).astype(np.float32)
+        means = f"{values[carried & truth].mean():.2f} | {values[carried & ~truth].mean():.2f}"
+        own = [roc_area(values[carried[:, k], k], truth[carried[:, k], k]) for k in range(CLASS_COUNT)]
+        print(f"| {path.stem} | {means} | {roc_area(values[carried], truth[carried]):.3f} | {np.nanmean(own):.3f} |")
+
+
+def roc_area(values: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
+    """How often a true label has a larger value than a false one; nan where one kind is missing."""
+    positives, negatives = right.sum(), (~right).sum()
+    if positives == 0 or negatives == 0:
+        return np.nan
+    ranks = pd.Series(values).rank().to_numpy()
+    return float((ranks[right].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def train(work: Path, network: str, labels: str, steps: int) -> None:

@@ -1,6 +1,7 @@
 """Where the tests find real material; tests that need it are skipped, with the reason, where it is absent.
 
-The networks of the tests are tiny: threads cost them more than they give, above all on a busy machine.
+The networks of the tests are tiny: threads cost them more than they give, above all on a busy machine. No example of a
+property has a deadline: the first one compiles kernels.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

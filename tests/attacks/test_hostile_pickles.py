@@ -327,7 +327,7 @@ def test_every_opcode_is_handled_or_refused(tmp_path: Path) -> None:
     assert not known & refused
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200), layout=st.sampled_from(["zip", "legacy", "bare"]))
 def test_random_programs_end_in_an_error_of_ours(tmp_path: Path, data: bytes, layout: str) -> None:
     path = tmp_path / "random.pth"
@@ -341,7 +341,7 @@ def test_random_programs_end_in_an_error_of_ours(tmp_path: Path, data: bytes, la
         convert(path)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 10_000), value=st.integers(0, 255), layout=st.sampled_from(["zip", "legacy"]))
 def test_a_changed_byte_gives_a_result_or_an_error_of_ours(tmp_path: Path, at: int, value: int, layout: str) -> None:
     path, sentinel = tmp_path / "changed.pth", tmp_path / "sentinel"

@@ -169,7 +169,7 @@ def ensembles(draw: st.DrawFn) -> Ensemble:
     return dsa, cell_level, rng.integers(0, fields, cells), spec
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ensembles())
 def test_result_is_a_probability_and_does_not_depend_on_the_networks_order(ensemble: Ensemble) -> None:
     dsa, cell_level, field_of_cell, spec = ensemble
@@ -180,7 +180,7 @@ def test_result_is_a_probability_and_does_not_depend_on_the_networks_order(ensem
     np.testing.assert_allclose(prob, again, atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ensembles(), st.integers(0, 17), st.floats(0, 1))
 def test_a_network_that_is_surer_of_a_class_never_lowers_it(ensemble: Ensemble, label: int, level: float) -> None:
     dsa, cell_level, field_of_cell, spec = ensemble
@@ -193,7 +193,7 @@ def test_a_network_that_is_surer_of_a_class_never_lowers_it(ensemble: Ensemble, 
     assert (after >= before - 1e-6).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ensembles())
 def test_one_network_a_group_makes_both_orders_equal(ensemble: Ensemble) -> None:
     dsa, cell_level, field_of_cell, spec = ensemble

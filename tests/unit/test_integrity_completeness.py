@@ -59,7 +59,7 @@ def test_cuts_are_at_any_angle_and_every_second_along_an_axis() -> None:
     assert (corners.mean(axis=0) > 0.08).all()  # each side of the frame is cut off now and then
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 20))
 def test_the_fraction_is_what_was_cut_from_the_cell(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def test_weight_refuses_what_does_not_fit() -> None:
         integrity_weight(None, -WHOLE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(0, 1, width=32), st.floats(0, 1, width=32), st.lists(st.floats(0.001, 1), min_size=4, max_size=4),
        st.integers(0, 2), st.floats(0, 1))  # fmt: skip
 def test_weight_is_monotone_and_bounded(a: float, b: float, bands: list[float], band: int, moved: float) -> None:

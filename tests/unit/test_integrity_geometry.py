@@ -96,7 +96,7 @@ def test_touching_cells_and_the_frame_do_not_disturb_each_other() -> None:
     np.testing.assert_array_equal(*geometry_features(labels, image))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 4]))
 def test_features_do_not_depend_on_the_pixel_size(seed: int, scale: int) -> None:
     rng = np.random.default_rng(seed)

@@ -51,7 +51,7 @@ def test_closed_form_filters_are_those_of_kymatio(height: int, width: int, J: in
         np.testing.assert_allclose(bank.low_rows[res] @ part @ bank.low_columns[res].T, kept, rtol=0, atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 3), st.integers(1, 6), st.integers(8, 40), st.integers(8, 40), st.integers(0, 3))
 def test_any_size_and_number_of_planes(J: int, L: int, height: int, width: int, count: int) -> None:
     transform = Scattering(J, L)

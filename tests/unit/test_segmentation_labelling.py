@@ -89,7 +89,7 @@ maps = hnp.arrays(
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(nuclei_map=maps, scale=st.sampled_from([1, 2, 3, 4]), seed=st.integers(0, 9))
 def test_any_maps_give_proper_labels(way: str, nuclei_map: np.ndarray, scale: int, seed: int) -> None:
     cell_map = np.random.default_rng(seed).permutation(nuclei_map.reshape(-1, 3)).reshape(nuclei_map.shape)
@@ -98,7 +98,7 @@ def test_any_maps_give_proper_labels(way: str, nuclei_map: np.ndarray, scale: in
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     shape=st.tuples(st.integers(40, 110), st.integers(40, 110)),
     cells=st.integers(2, 12),
@@ -206,7 +206,7 @@ def test_no_cell_is_smaller_than_the_limit(way: str) -> None:
 
 
 @pytest.mark.parametrize("line", [False, True])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     seed=st.integers(0, 10**6),
@@ -232,7 +232,7 @@ def test_heap_watershed_floods_in_scikit_images_order(
     assert np.array_equal(np.maximum(labels[1:-1, 1:-1], 0), expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shape=st.tuples(st.integers(1, 30), st.integers(1, 30)), seed=st.integers(0, 10**6))
 def test_bucket_watershed_floods_what_the_heap_floods(shape: tuple[int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -276,7 +276,7 @@ def test_two_labels_side_by_side_do_not_merge() -> None:
     assert fill_enclosed(labels, 2) == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     labels=hnp.arrays(np.int32, st.tuples(st.integers(1, 16), st.integers(1, 16)), elements=st.integers(-1, 3)),
     diagonal=st.booleans(),
@@ -293,7 +293,7 @@ def test_split_labels_numbers_as_scikit_image_does(labels: np.ndarray, diagonal:
     assert np.array_equal(found, expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     labels=hnp.arrays(np.int32, st.tuples(st.integers(1, 16), st.integers(1, 16)), elements=st.integers(-1, 5)),
     least_area=st.integers(0, 6),
@@ -309,7 +309,7 @@ def test_small_labels_are_dropped_and_the_others_numbered_in_order(labels: np.nd
     assert np.array_equal(found, expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(2, 12))))
 def test_threshold_is_half_of_otsus(interior: np.ndarray) -> None:
     filters = pytest.importorskip("skimage.filters")

@@ -57,7 +57,6 @@ def test_empty_masks_are_those_of_the_sample(side, text):
 
 
 @given(label_maps())
-@settings(deadline=None)
 def test_label_maps_encode_as_pycocotools_encodes_each_mask(labels):
     expected = {int(i): coco_string(labels == i) for i in np.unique(labels) if i}
     assert encode_labels(labels) == expected
@@ -65,14 +64,13 @@ def test_label_maps_encode_as_pycocotools_encodes_each_mask(labels):
 
 
 @given(label_maps(), st.integers(2, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_scaled_map_encodes_as_its_replicated_masks(labels, scale):
     replicated = labels.repeat(scale, axis=0).repeat(scale, axis=1)
     assert encode_labels(labels, scale) == {int(i): coco_string(replicated == i) for i in np.unique(labels) if i}
 
 
 @given(hnp.arrays(bool, SHAPES))
-@settings(deadline=None)
 def test_masks_encode_as_pycocotools_and_come_back(mask):
     text = encode_mask(mask)
     assert text == coco_string(mask)
@@ -152,7 +150,7 @@ def test_damaged_strings_are_refused_with_their_reason(text, reason):
 
 
 @given(st.one_of(st.binary(max_size=40), st.lists(st.integers(46, 60), max_size=7).map(bytes)))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_any_counts_are_refused_or_read_as_pycocotools_reads_them(counts):
     try:
         mask = decode_mask(packed(counts), 2, 5)
@@ -162,7 +160,6 @@ def test_any_counts_are_refused_or_read_as_pycocotools_reads_them(counts):
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(1, 3))
-@settings(deadline=None)
 def test_runs_of_length_zero_are_read_as_pycocotools_reads_them(lengths, width):
     """Encoders other than COCO's may write them; the last run fills the mask up."""
     lengths.append(-sum(lengths) % width)

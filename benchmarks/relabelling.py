@@ -42,11 +42,13 @@ TEACHERS = 3
 SETS = {"train": (300, 7), "test": (120, 8)}
 """Number of fields and base seed; the ensemble has seen fields of base seed 1 only."""
 RESAMPLES = 300
+WEAK_AREA = 0.77
+"""Area under the ROC curve of the weaker teacher, about that of the out-of-fold DSAs that relabelled for `weights/mini`."""
 LABELS = {
     "inherited": "the image's labels, for every cell",
     "soft_0.25": "confidence^0.25, as for weights/mini",
     "soft_1": "confidence",
-    "stretched": "confidence^0.25 over its 90th percentile within the class, at most 1",
+    "weaker_teacher": "as soft_0.25, but noise on the confidences' logits makes them tell true from false less well",
     "top_60": "1 for the 60 % of a class's inherited labels with the highest confidence, 0 for the others",
     "true_of_inherited": "inherited labels that are true of the cell: what a perfect teacher gives",
     "true": "the truth, labels that the image lacks included",
@@ -80,13 +82,27 @@ def make_data(work: Path, processes: int) -> None:
         relabel(cells, teachers, RelabelSettings(beta=beta), labels / f"soft_{beta:g}.npy")
     soft = np.load(labels / "soft_0.25.npy").astype(np.float32)
     carried = inherited(cells)
-    highest, lowest = (np.array([np.quantile(soft[carried[:, k], k], q) for k in range(CLASS_COUNT)]) for q in (0.9, 0.4))
+    lowest = np.array([np.quantile(soft[carried[:, k], k], 0.4) for k in range(CLASS_COUNT)])
     truth, _ = true_labels(cells, work / "train")
-    np.save(labels / "stretched.npy", np.minimum(soft / highest, 1).astype(np.float16))
+    np.save(labels / "weaker_teacher.npy", weaken(soft, carried, truth))
     np.save(labels / "top_60.npy", (carried & (soft >= lowest)).astype(np.float16))
     np.save(labels / "true_of_inherited.npy", (truth & carried).astype(np.float16))
     np.save(labels / "true.npy", truth.astype(np.float16))
     describe(work, cells, truth, carried)
+
+
+def weaken(soft: NDArray[np.float32], carried: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float16]:
+    """The same labels from confidences that are as little worth as `WEAK_AREA` says."""
+    confidence = np.clip(soft[carried] ** 4, 1e-4, 1 - 1e-4)
+    logit = np.log(confidence / (1 - confidence))
+    noise = np.random.default_rng(0).normal(size=logit.shape)
+    low, high = 0.0, 10.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if roc_area(logit + middle * noise, truth[carried]) > WEAK_AREA else (low, middle)
+    labels = np.zeros(carried.shape, np.float16)
+    labels[carried] = (1 / (1 + np.exp(-(logit + low * noise)))) ** 0.25
+    return labels
 
 
 def inherited(cells: CellSet) -> NDArray[np.bool_]:
@@ -118,7 +134,7 @@ def describe(work: Path, cells: CellSet, truth: NDArray[np.bool_], carried: NDAr
         print(f"| {path.stem} | {means} | {roc_area(values[carried], truth[carried]):.3f} | {np.nanmean(own):.3f} |")
 
 
-def roc_area(values: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
+def roc_area(values: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
     """How often a true label has a larger value than a false one; nan where one kind is missing."""
     positives, negatives = right.sum(), (~right).sum()
     if positives == 0 or negatives == 0:

@@ -49,7 +49,7 @@ LABELS = {
     "soft_0.25": "confidence^0.25, as for weights/mini",
     "soft_1": "confidence",
     "weaker_teacher": "as soft_0.25, but noise on the confidences' logits makes them tell true from false less well",
-    "top_60": "1 for the 60 % of a class's inherited labels with the highest confidence, 0 for the others",
+    "shuffled": "as soft_0.25, but dealt out anew among the cells that inherit the class: no cell's own confidence is left",
     "true_of_inherited": "inherited labels that are true of the cell: what a perfect teacher gives",
     "true": "the truth, labels that the image lacks included",
 }
@@ -82,10 +82,9 @@ def make_data(work: Path, processes: int) -> None:
         relabel(cells, teachers, RelabelSettings(beta=beta), labels / f"soft_{beta:g}.npy")
     soft = np.load(labels / "soft_0.25.npy").astype(np.float32)
     carried = inherited(cells)
-    lowest = np.array([np.quantile(soft[carried[:, k], k], 0.4) for k in range(CLASS_COUNT)])
     truth, _ = true_labels(cells, work / "train")
     np.save(labels / "weaker_teacher.npy", weaken(soft, carried, truth))
-    np.save(labels / "top_60.npy", (carried & (soft >= lowest)).astype(np.float16))
+    np.save(labels / "shuffled.npy", shuffle(soft, carried))
     np.save(labels / "true_of_inherited.npy", (truth & carried).astype(np.float16))
     np.save(labels / "true.npy", truth.astype(np.float16))
     describe(work, cells, truth, carried)
@@ -102,6 +101,15 @@ def weaken(soft: NDArray[np.float32], carried: NDArray[np.bool_], truth: NDArray
         low, high = (middle, high) if roc_area(logit + middle * noise, truth[carried]) > WEAK_AREA else (low, middle)
     labels = np.zeros(carried.shape, np.float16)
     labels[carried] = (1 / (1 + np.exp(-(logit + low * noise)))) ** 0.25
+    return labels
+
+
+def shuffle(soft: NDArray[np.float32], carried: NDArray[np.bool_]) -> NDArray[np.float16]:
+    """The same labels, dealt out anew within each class."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros(carried.shape, np.float16)
+    for k in range(CLASS_COUNT):
+        labels[carried[:, k], k] = rng.permutation(soft[carried[:, k], k])
     return labels
 
 

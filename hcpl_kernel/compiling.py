@@ -15,11 +15,9 @@ def kernel(function: Function) -> Function:
 
     Where none of them is writable numba refuses to cache; the kernel is then compiled anew in each process.
     """
-    # Kernels are loops that Python calls: no array expressions to rewrite, no callers in C. It compiles a tenth faster.
-    options = {"nogil": True, "no_rewrites": True, "no_cfunc_wrapper": True}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError as error:
         if "cannot cache function" not in str(error):
             raise
-        return numba.njit(**options)(function)
+        return numba.njit(nogil=True)(function)

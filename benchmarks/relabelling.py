@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from hcpl_kernel.allocation import keep_freed_memory
 from hcpl_kernel.ensemble import read_ensemble
@@ -29,7 +30,7 @@ from hcpl_kernel.settings import from_mapping, read_json
 from hcpl_kernel.weights import load_network
 from tools.evaluate.average_precision import Scored, interval, resample, score
 from tools.evaluate.truth import Matched
-from tools.relabel import RelabelSettings, relabel
+from tools.relabel import relabel
 from tools.simulate.dataset import DatasetSettings, make_dataset
 from tools.train.cell_set import CellSet, CellSource, make_cell_set
 from tools.train.cells import CellTraining, train_cells
@@ -46,17 +47,16 @@ WEAK_AREA = 0.77
 """Area under the ROC curve of the weaker teacher, about that of the out-of-fold DSAs that relabelled for `weights/mini`."""
 LABELS = {
     "inherited": "the image's labels, for every cell",
-    "soft_0.25": "confidence^0.25, as for weights/mini",
-    "soft_1": "confidence",
-    "weaker_teacher": "as soft_0.25, but noise on the confidences' logits makes them tell true from false less well",
-    "shuffled": "as soft_0.25, but dealt out anew among the cells that inherit the class: no cell's own confidence is left",
+    "soft": "a power of the confidence, as for weights/mini",
+    "weaker_teacher": "as soft, but noise on the confidences' logits makes them tell true from false less well",
+    "shuffled": "as soft, but dealt out anew among the cells that inherit the class: no cell's own confidence is left",
     "true_of_inherited": "inherited labels that are true of the cell: what a perfect teacher gives",
-    "true": "the truth, labels that the image lacks included",
 }
 
 
 def make_data(work: Path, processes: int) -> None:
     """Fields, cells, the teachers' predictions and all labels."""
+    mini = mini_settings()
     for name, (fields, seed) in SETS.items():
         settings = DatasetSettings(fields=fields, seed=seed, size=SIZE, pixel_size=PIXEL_SIZE, frequency="balanced")
         make_dataset(settings, work / name, processes)
@@ -65,7 +65,7 @@ def make_data(work: Path, processes: int) -> None:
             table=str(work / name / "train.csv"),
             masks=str(work / name / "masks"),
             pixel_size=PIXEL_SIZE,
-            crop_size=96,
+            crop_size=mini.crop_size,
         )
         make_cell_set(source, work / f"{name}_cells")
     cells = CellSet.open(work / "train_cells")
@@ -78,29 +78,36 @@ def make_data(work: Path, processes: int) -> None:
         teachers.append(StoredPredictions.open(folder, cells))
     labels = work / "labels"
     labels.mkdir(exist_ok=True)
-    for beta in (0.25, 1):
-        relabel(cells, teachers, RelabelSettings(beta=beta), labels / f"soft_{beta:g}.npy")
-    soft = np.load(labels / "soft_0.25.npy").astype(np.float32)
+    relabel(cells, teachers, mini.relabel, labels / "soft.npy")
+    soft = np.load(labels / "soft.npy").astype(np.float32)
     carried = inherited(cells)
     truth, _ = true_labels(cells, work / "train")
-    np.save(labels / "weaker_teacher.npy", weaken(soft, carried, truth))
+    np.save(labels / "weaker_teacher.npy", weaken(soft, mini.relabel.beta, carried, truth))
     np.save(labels / "shuffled.npy", shuffle(soft, carried))
     np.save(labels / "true_of_inherited.npy", (truth & carried).astype(np.float16))
-    np.save(labels / "true.npy", truth.astype(np.float16))
     describe(work, cells, truth, carried)
 
 
-def weaken(soft: NDArray[np.float32], carried: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float16]:
+def mini_settings() -> MiniTraining:
+    """The settings of the stage `mini`."""
+    values = read_json(CONFIG, CONFIG_SCHEMA)
+    values.pop("schema")
+    return from_mapping(MiniTraining, values, str(CONFIG))
+
+
+def weaken(
+    soft: NDArray[np.float32], beta: float, carried: NDArray[np.bool_], truth: NDArray[np.bool_]
+) -> NDArray[np.float16]:
     """The same labels from confidences that are as little worth as `WEAK_AREA` says."""
-    confidence = np.clip(soft[carried] ** 4, 1e-4, 1 - 1e-4)
+    confidence = np.clip(soft[carried] ** (1 / beta), 1e-4, 1 - 1e-4)
     logit = np.log(confidence / (1 - confidence))
     noise = np.random.default_rng(0).normal(size=logit.shape)
     low, high = 0.0, 10.0
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (middle, high) if roc_area(logit + middle * noise, truth[carried]) > WEAK_AREA else (low, middle)
+        low, high = (middle, high) if roc_auc_score(truth[carried], logit + middle * noise) > WEAK_AREA else (low, middle)
     labels = np.zeros(carried.shape, np.float16)
-    labels[carried] = (1 / (1 + np.exp(-(logit + low * noise)))) ** 0.25
+    labels[carried] = (1 / (1 + np.exp(-(logit + low * noise)))) ** beta
     return labels
 
 
@@ -138,17 +145,8 @@ def describe(work: Path, cells: CellSet, truth: NDArray[np.bool_], carried: NDAr
     for path in sorted((work / "labels").glob("*.npy")):
         values = np.load(path).astype(np.float32)
         means = f"{values[carried & truth].mean():.2f} | {values[carried & ~truth].mean():.2f}"
-        own = [roc_area(values[carried[:, k], k], truth[carried[:, k], k]) for k in range(CLASS_COUNT)]
-        print(f"| {path.stem} | {means} | {roc_area(values[carried], truth[carried]):.3f} | {np.nanmean(own):.3f} |")
-
-
-def roc_area(values: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
-    """How often a true label has a larger value than a false one; nan where one kind is missing."""
-    positives, negatives = right.sum(), (~right).sum()
-    if positives == 0 or negatives == 0:
-        return np.nan
-    ranks = pd.Series(values).rank().to_numpy()
-    return float((ranks[right].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+        own = [roc_auc_score(truth[carried[:, k], k], values[carried[:, k], k]) for k in range(CLASS_COUNT)]
+        print(f"| {path.stem} | {means} | {roc_auc_score(truth[carried], values[carried]):.3f} | {np.nanmean(own):.3f} |")
 
 
 def train(work: Path, network: str, labels: str, steps: int) -> None:
@@ -159,11 +157,8 @@ def train(work: Path, network: str, labels: str, steps: int) -> None:
         return
     if not (home / "weights").is_dir():
         shutil.copytree(MINI, home / "weights")
-    values = read_json(CONFIG, CONFIG_SCHEMA)
-    values.pop("schema")
-    mini = from_mapping(MiniTraining, values, str(CONFIG))
     spec = next(s for s in read_ensemble(MINI).networks if s.name == network)
-    settings = dict(mini.classifier(spec))
+    settings = dict(mini_settings().classifier(spec))
     settings["run"] = {**settings["run"], "steps": steps, "precision": "32-true"}
     training = from_mapping(CellTraining, {**settings, "network": network}, "training")
     path = None if labels == "inherited" else work / "labels" / f"{labels}.npy"

@@ -60,7 +60,7 @@ def measure_field_stages(sample: SampleField, crop_size: int, folder: Path) -> d
             "network input": lambda: prepare(sample.image, PIXEL_SIZE, padding=True),
             **{LABELLING + name: labelling(name) for name in LABELLERS},
             "cell table": lambda: measure_cells(sample.cells, sample.nuclei),
-            "geometry features": lambda: geometry_features(sample.cells, sample.image, PIXEL_SIZE),
+            "geometry features": lambda: geometry_features(sample.cells, sample.image, table, PIXEL_SIZE),
             "crops": lambda: crop_cells(to_display_bytes(sample.image), sample.cells, table, crop_size),
             "mask strings": lambda: encode_labels(sample.cells),
             "label maps to disk": write_maps,
@@ -75,7 +75,7 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
     table = measure_cells(sample.cells, sample.nuclei)
     strings = encode_labels(sample.cells)
     masks = [strings[int(cell)] for cell in table.cell]
-    features = geometry_features(sample.cells, sample.image, PIXEL_SIZE)
+    features = geometry_features(sample.cells, sample.image, table, PIXEL_SIZE)
     files = [sample.files] * FIELDS_PER_SHARD
     shard = make_shards(files, folder)[0]
     height, width = sample.cells.shape

@@ -11,6 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from hcpl_kernel.cells.resampling import CHANNELS, Plan, plan_by_area, plan_linear, sum_columns, sum_rows
 from hcpl_kernel.cells.table import CellTable
 from hcpl_kernel.compiling import kernel
 
@@ -40,22 +41,47 @@ def crop_cells(pixels: np.ndarray, labels: np.ndarray, table: CellTable, size: i
         (n, size, size, 4) uint8, the mask in the lowest bit of yellow.
     """
     crops = np.empty((len(table), size, size, 4), np.uint8)
-    height, width = labels.shape
+    flat = pixels.reshape(len(pixels), -1)
+    mixed = np.empty(size * CHANNELS, np.float32)
     for row, cell in enumerate(table.cell):
         side = int(max(table.width[row], table.height[row]))
         left = int(table.x[row]) - (side - int(table.width[row])) // 2
         top = int(table.y[row]) - (side - int(table.height[row])) // 2
-        inside = np.s_[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
-        tile = pixels[inside]
-        if tile.shape[:2] != (side, side):
-            before = max(-top, 0), max(-left, 0)
-            after = side - tile.shape[0] - before[0], side - tile.shape[1] - before[1]
-            border = before[0], after[0], before[1], after[1]
-            tile = cv2.copyMakeBorder(tile, *border, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
-        how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-        cv2.resize(tile, (size, size), dst=crops[row], interpolation=how)
+        places, weights = (plan_by_area if side > size else plan_linear)(side, size)
+        rows = _inside(places, weights, top, labels.shape[0])
+        first, last = max(left, 0), min(left + side, labels.shape[1])
+        columns = _inside(places, weights, left - first, last - first)
+        line = np.empty((last - first) * CHANNELS, np.float32)
+        _resample(flat, first * CHANNELS, *rows, *columns, line, mixed, crops[row].reshape(size, -1))
         _mark(crops[row], labels, cell, top, left, (2 * np.arange(size) + 1) * side // (2 * size))
     return crops
+
+
+def _inside(places: np.ndarray, weights: np.ndarray, shift: int, size: int) -> Plan:
+    """A plan on an axis of `size` positions on which its own lie shifted; what lies beyond either end counts nothing."""
+    shifted = places.astype(np.int64) + shift
+    inside = (shifted >= 0) & (shifted < size)
+    return np.clip(shifted, 0, size - 1).astype(np.uint64), weights * inside
+
+
+@kernel
+def _resample(
+    pixels: np.ndarray,
+    first: int,
+    rows: np.ndarray,
+    row_weights: np.ndarray,
+    columns: np.ndarray,
+    column_weights: np.ndarray,
+    line: np.ndarray,
+    mixed: np.ndarray,
+    crop: np.ndarray,
+) -> None:
+    for y in range(crop.shape[0]):
+        sum_rows(pixels, first, rows[y], row_weights[y], line)
+        mixed[:] = 0.5  # what is cut off below is then rounded
+        sum_columns(line, columns, column_weights, mixed)
+        for x in range(mixed.size):
+            crop[y, x] = np.uint8(mixed[x])
 
 
 @kernel

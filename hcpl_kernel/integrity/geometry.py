@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
+from hcpl_kernel.cells.table import CellTable
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.integrity.geometry_model import FEATURES, GeometryModel, save_booster, seed_geometry, train_geometry
 
@@ -21,7 +21,9 @@ STAINED_INTENSITY = 20 / 255
 STAINED_SHARE = 0.1
 
 
-def geometry_features(labels: np.ndarray, image: np.ndarray, pixel_size: float = REFERENCE_PIXEL_SIZE) -> np.ndarray:
+def geometry_features(
+    labels: np.ndarray, image: np.ndarray, table: CellTable, pixel_size: float = REFERENCE_PIXEL_SIZE
+) -> np.ndarray:
     """Measure the eight features of every cell of a field.
 
     In the order of `FEATURES`: height and width of the upright bounding box; aspect ratio = width / height; box area =
@@ -34,10 +36,11 @@ def geometry_features(labels: np.ndarray, image: np.ndarray, pixel_size: float =
     Args:
         labels: (H, W) integer instance map, 0 = background; gaps in the ids are allowed.
         image: (4, H, W) uint8 or uint16, channels red, green, blue, yellow.
+        table: the cells of `labels`, as :func:`hcpl_kernel.cells.table.measure_cells` gives them.
         pixel_size: micrometres a pixel.
 
     Returns:
-        (n, 8) float32, one row a cell, ascending ids. Lengths in units of 0.08 um, areas in its square.
+        (n, 8) float32, one row a cell, in the table's order. Lengths in units of 0.08 um, areas in its square.
 
     Raises:
         InputError: if the image does not fit the label map.
@@ -47,13 +50,13 @@ def geometry_features(labels: np.ndarray, image: np.ndarray, pixel_size: float =
             f"geometry features: expected a (4, {', '.join(map(str, labels.shape))}) uint8 or uint16 image for this "
             f"label map, found {image.shape} {image.dtype}"
         )
-    boxes = [(cell, box) for cell, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None]
     threshold = int(np.ceil(STAINED_INTENSITY * np.iinfo(image.dtype).max))
-    rows = np.empty((len(boxes), len(FEATURES)), np.float64)
-    for row, (cell, box) in zip(rows, boxes, strict=True):
+    rows = np.empty((len(table), len(FEATURES)), np.float64)
+    for row, cell, x, y, width, height, area in zip(
+        rows, table.cell, table.x, table.y, table.width, table.height, table.area, strict=True
+    ):
+        box = np.s_[y : y + height, x : x + width]
         mask = labels[box] == cell
-        height, width = mask.shape
-        area = np.count_nonzero(mask)
         contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         perimeter = sum(cv2.arcLength(contour, closed=True) for contour in contours)
         lit = np.count_nonzero(mask & ((image[1][box] >= threshold) | (image[2][box] >= threshold)))

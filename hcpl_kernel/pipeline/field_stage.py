@@ -174,7 +174,7 @@ def _finish_field(files: FieldFiles, image: np.ndarray, maps: Maps | None, work:
         table = measure_cells(labels, nuclei)
         crops = crop_cells(to_display_bytes(image), labels, table, size)
         strings = encode_labels(labels)
-        features = geometry_features(labels, image, pixel_size=work.pixel_size)
+        features = geometry_features(labels, image, table, work.pixel_size)
         _write_labels(work.output / f"{files.id}_cells.png", labels)
         if nuclei is not None:
             _write_labels(work.output / f"{files.id}_nuclei.png", nuclei)

@@ -27,17 +27,18 @@ def enlarge(
     nucleus_labels, cell_labels = (np.empty(shape, np.int32) for _ in range(2))
     row_starts, row_parts = _blocks(shape[0], labels.shape[0] - 2)
     starts, parts = _blocks(shape[1], labels.shape[1] - 2)
-    block_of = np.repeat(np.arange(1, len(starts), dtype=np.int32), np.diff(starts))
+    block_of = np.repeat(np.arange(1, len(starts), dtype=np.uint32), np.diff(starts))
     _paint(labels, masks, nuclei, row_starts, row_parts, starts, parts, block_of, nucleus_labels, cell_labels)
     return nucleus_labels, cell_labels
 
 
-def _blocks(size: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _blocks(size: int, count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     """Where each of `count` equal blocks of `size` pixels begins (and `size`); which quarter of its block a pixel is."""
     starts = (np.arange(count + 1, dtype=np.int64) * size + count // 2) // count
     lengths = np.diff(starts)
     within = np.arange(size) - np.repeat(starts[:-1], lengths)
-    return starts, (2 * within + 1) * BLOCK // (2 * np.repeat(lengths, lengths))
+    parts = (2 * within + 1) * BLOCK // (2 * np.repeat(lengths, lengths))
+    return starts.astype(np.uint32), parts.astype(np.uint8)
 
 
 @kernel

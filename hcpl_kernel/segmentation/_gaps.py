@@ -27,8 +27,8 @@ def fill_enclosed(labels: NDArray[np.int32], count: int) -> int:
     is_open = np.zeros(labels.shape, np.uint8)
     # There are no corners beyond the frame; an open one is not visited.
     is_open[-1] = is_open[:, -1] = 1
-    _open_corners(labels.ravel(), labels.shape[1], is_open.ravel(), np.empty(labels.size, np.int32))
-    _join_enclosed(labels, is_open, np.arange(count + 1, dtype=np.int32))
+    _open_corners(labels.ravel(), labels.shape[1], is_open.ravel(), np.empty(labels.size, np.uint32))
+    _join_enclosed(labels, is_open, np.arange(count + 1, dtype=np.uint32))
     return split_labels(labels, False)
 
 

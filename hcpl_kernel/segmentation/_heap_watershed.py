@@ -98,7 +98,7 @@ def _drop_idle(heap: NDArray, size: int) -> int:
 
 
 @kernel
-def _settle(index: int, label: int, labels: NDArray, offsets: NDArray) -> bool:
+def _settle(index: np.uint64, label: int, labels: NDArray, offsets: NDArray) -> bool:
     """Give a pixel its label, or beside another label make it part of the line (-1); whether it was free.
 
     The line, too, floods on with the label that reached it first.
@@ -114,7 +114,7 @@ def _settle(index: int, label: int, labels: NDArray, offsets: NDArray) -> bool:
 
 
 @kernel
-def _is_idle(index: int, labels: NDArray, offsets: NDArray) -> bool:
+def _is_idle(index: np.uint64, labels: NDArray, offsets: NDArray) -> bool:
     """Whether a pixel has no free neighbour."""
     free = 0
     for k in range(4):
@@ -123,7 +123,7 @@ def _is_idle(index: int, labels: NDArray, offsets: NDArray) -> bool:
 
 
 @kernel
-def _retire(index: int, labels: NDArray, offsets: NDArray, levels: NDArray, awake: NDArray, active: NDArray) -> int:
+def _retire(index: np.uint64, labels: NDArray, offsets: NDArray, levels: NDArray, awake: NDArray, active: NDArray) -> int:
     """Put the seeds around a pixel that has got its label to rest where it was their last free one; how many."""
     retired = 0
     for k in range(4):
@@ -155,7 +155,7 @@ def flood(levels: NDArray[np.uint8], labels: NDArray[np.int32], line: bool) -> N
     # Entry 0 means none; an entry's number is its age.
     entries = np.count_nonzero(labels == 0) * (4 if line else 1) + 1
     heap = np.empty(np.count_nonzero(labels > 0) + entries, np.int64)
-    pixels, following = np.empty(entries, np.int32), np.empty(entries, np.int32)
+    pixels, following = np.empty(entries, np.uint32), np.empty(entries, np.uint32)
     names = np.empty(entries if line else 1, np.int32)
     awake = np.zeros(labels.size, np.uint8)
     _flood(levels.ravel(), labels.ravel(), neighbours(labels), line, heap, pixels, names, following, awake)
@@ -174,7 +174,7 @@ def _flood(
     awake: NDArray,
 ) -> None:
     """The flooding; `awake` are the seeds in the heap that have a free neighbour."""
-    heads, tails = np.zeros(256, np.int32), np.zeros(256, np.int32)
+    heads, tails = np.zeros(256, np.uint32), np.zeros(256, np.uint32)
     # How many seeds are awake at each level, and in all.
     active, left = np.zeros(256, np.int64), 0
     size, count = 0, 0
@@ -185,7 +185,7 @@ def _flood(
         if labels[seed] > 0:
             level = np.int64(levels[seed])
             size = _push(heap, size, level << _LEVEL_SHIFT | seed)
-            if not _is_idle(seed, labels, offsets):
+            if not _is_idle(np.uint64(seed), labels, offsets):
                 awake[seed] = 1
                 active[level] += 1
                 left += 1
@@ -198,7 +198,7 @@ def _flood(
             if age == 0 and active[level] == 0:
                 size = _drop_idle(heap, size)
                 continue
-            index = heap[0] & _INDEX if age == 0 else np.int64(pixels[age])
+            index = np.uint64(heap[0] & _INDEX if age == 0 else pixels[age])
             size -= 1
             _sift(heap, size, 0, heap[size])
         else:
@@ -206,7 +206,7 @@ def _flood(
             if age == 0:
                 level += 1
                 continue
-            index = np.int64(pixels[age])
+            index = np.uint64(pixels[age])
 
         label = labels[index]
         if age > 0:

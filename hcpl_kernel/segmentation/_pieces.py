@@ -67,7 +67,7 @@ def split_labels(labels: NDArray[np.int32], diagonal: bool, least_area: float = 
         The number of pieces.
     """
     # Memory that is not touched costs nothing: there are far fewer runs than pixels.
-    starts, ends, areas, parents = (np.empty(labels.size, np.int32) for _ in range(4))
+    starts, ends, areas, parents = (np.empty(labels.size, np.uint32) for _ in range(4))
     flat, reach = labels.ravel(), int(diagonal)
     return _split(flat, labels.shape[1], reach, float(least_area), starts, ends, areas, parents)
 
@@ -128,15 +128,15 @@ def _split(
                 index += 1
             if label <= 0:
                 continue
-            root: Any = count
+            root: Any = np.uint64(count)
             while above < first and ends[above] + width + reach <= start:
                 above += 1
             touching = above
             while touching < first and starts[touching] + width < index + reach:
                 if labels[starts[touching]] == label:
-                    other: Any = np.int64(touching)
+                    other: Any = np.uint64(touching)
                     while parents[other] != other:
-                        other = np.int64(parents[other])
+                        other = np.uint64(parents[other])
                     parents[max(other, root)] = min(other, root)
                     root = min(other, root)
                 touching += 1

@@ -38,8 +38,11 @@ def rescale(plane: NDArray, shape: tuple[int, int]) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=16)
-def _taps(size: int, target: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Which of `size` pixels each of `target` pixels is a sum of, and their weights: two (taps, target) arrays."""
+def _taps(size: int, target: int) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Which of `size` pixels each of `target` pixels is a sum of, and their weights: two (taps, target) arrays.
+
+    Unsigned, so that the compiled loops need not ask whether a position counts from the end.
+    """
     factor = size / target
     sigma = max(0.0, (factor - 1) / 2)
     radius = int(4 * sigma + 0.5)
@@ -53,7 +56,7 @@ def _taps(size: int, target: int) -> tuple[NDArray[np.int32], NDArray[np.float32
     index = first + np.arange(-radius, radius + 2)[:, None]
     period = max(1, 2 * size - 2)
     index = np.abs((index + size - 1) % period - (size - 1))
-    return index.astype(np.int32), weights.astype(np.float32)
+    return index.astype(np.uint32), weights.astype(np.float32)
 
 
 @kernel

@@ -40,9 +40,10 @@ def trim(
     """
     masks, areas = np.zeros(labels.shape, np.uint16), np.zeros(count + 1, np.int64)
     dy, dx = np.array(_NEIGHBOURS).T
+    offsets = (dy * labels.shape[1] + dx).astype(np.uint64)
     table = _table()
     sizes = (table[..., None] >> np.arange(BLOCK**2) & 1).sum(axis=-1)
-    _trim(labels.ravel(), region.ravel(), border.ravel(), dy * labels.shape[1] + dx, table, sizes, masks.ravel(), areas)
+    _trim(labels.ravel(), region.ravel(), border.ravel(), offsets, table, sizes, masks.ravel(), areas)
     return masks, areas
 
 
@@ -93,9 +94,10 @@ def _trim(
     masks: NDArray,
     areas: NDArray,
 ) -> None:
-    width = offsets[6]
+    width = np.int64(offsets[6])
     for y in range(1, labels.size // width - 1):
-        for index in range(y * width + 1, y * width + width - 1):
+        for pixel in range(y * width + 1, y * width + width - 1):
+            index = np.uint64(pixel)
             label = labels[index]
             if label <= 0:
                 continue

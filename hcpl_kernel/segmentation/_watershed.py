@@ -20,15 +20,15 @@ def flood(levels: NDArray[np.uint8], labels: NDArray[np.int32]) -> None:
         labels: (H + 2, W + 2) int32, contiguous: seeds > 0, 0 where to flood, -1 where not, the outermost pixels
             included. Becomes the result; what no seed reaches stays 0.
     """
-    queue = np.empty(labels.size, np.int32)
-    heads, tails = np.zeros(256, np.int32), np.zeros(256, np.int32)
+    queue = np.empty(labels.size, np.uint32)
+    heads, tails = np.zeros(256, np.uint32), np.zeros(256, np.uint32)
     _flood(levels.ravel(), labels.ravel(), neighbours(labels), queue, heads, tails)
 
 
-def neighbours(image: NDArray) -> NDArray[np.int64]:
-    """Steps to the four neighbours of a pixel in the flat image, row by row."""
+def neighbours(image: NDArray) -> NDArray[np.uint64]:
+    """Steps to the four neighbours of a pixel in the flat image, row by row; unsigned sums wrap, so back is a step too."""
     width = image.shape[1]
-    return np.array([-width, -1, 1, width], np.int64)
+    return np.array([-width, -1, 1, width]).astype(np.uint64)
 
 
 @kernel
@@ -37,8 +37,9 @@ def _flood(
 ) -> None:
     """One linked list a level is the whole queue; a pixel enters it once, when it gets its label."""
     # Pixel 0 lies on the frame and is never in a list, so that it can stand for none.
-    width = offsets[3]
-    for seed in range(width, labels.size - width):
+    width = np.int64(offsets[3])
+    for pixel in range(width, labels.size - width):
+        seed = np.uint64(pixel)
         if labels[seed] <= 0:
             continue
         for k in range(4):
@@ -53,7 +54,7 @@ def _flood(
                 break
 
     for level in range(256):
-        index: Any = np.int64(heads[level])
+        index: Any = np.uint64(heads[level])
         while index != 0:
             for k in range(4):
                 neighbour = index + offsets[k]
@@ -67,4 +68,4 @@ def _flood(
                 else:
                     heads[its_level] = neighbour
                 tails[its_level] = neighbour
-            index = np.int64(following[index])
+            index = np.uint64(following[index])

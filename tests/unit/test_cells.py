@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,3 +105,21 @@ def test_a_crops_mask_is_the_nearest_pixel_of_the_label_map(height: int, width: 
         around = np.pad(labels, side)[top + side : top + 2 * side, left + side : left + 2 * side]
         nearest = [(2 * place + 1) * side // (2 * size) for place in range(size)]
         assert np.array_equal(crops[row, ..., 3] & 1, around[np.ix_(nearest, nearest)] == cell)
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from((8, 17, 32)), st.integers(0, 10_000))
+def test_a_crops_pixels_are_opencvs(height: int, width: int, size: int, seed: int) -> None:
+    """Shrunk by area, enlarged linearly, rounded to the nearest grey level."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (80, 90, 4), np.uint8)
+    labels = np.zeros((80, 90), np.int32)
+    top, left = (int(rng.integers(0, limit + 1)) for limit in (80 - height, 90 - width))
+    labels[top : top + height, left : left + width] = 1
+    crop = crop_cells(pixels, labels, measure_cells(labels), size)[0]
+    side = max(height, width)
+    first = [100 + start - (side - length) // 2 for start, length in ((top, height), (left, width))]
+    black_around = np.pad(pixels, ((100, 100), (100, 100), (0, 0)))
+    square = black_around[first[0] : first[0] + side, first[1] : first[1] + side]
+    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    expected = cv2.resize(square.astype(np.float64), (size, size), interpolation=how)
+    assert np.abs(crop[..., :3] - expected[..., :3]).max() <= 0.501

@@ -11,6 +11,7 @@ import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import InputError, WeightsError
 from hcpl_kernel.fields.locate import locate_fields
 from hcpl_kernel.fields.reading import read_field
@@ -22,6 +23,10 @@ def field(shape: tuple[int, int] = (40, 60), dtype: type = np.uint8) -> tuple[np
     return np.zeros(shape, np.int32), np.zeros((4, *shape), dtype)
 
 
+def measured(labels: np.ndarray, image: np.ndarray, **kwargs: float) -> np.ndarray:
+    return geometry_features(labels, image, measure_cells(labels), **kwargs)
+
+
 def named(row: np.ndarray) -> dict[str, float]:
     return dict(zip(FEATURES, row.tolist(), strict=True))
 
@@ -30,7 +35,7 @@ def test_a_rectangle_by_hand() -> None:
     labels, image = field()
     labels[5:15, 10:30] = 7
     image[2, 5:15, 10:12] = 20
-    (row,) = geometry_features(labels, image)
+    (row,) = measured(labels, image)
     assert named(row) == pytest.approx(
         {
             "box_height": 10,
@@ -52,9 +57,9 @@ def test_perimeter_goes_diagonally_and_over_every_part() -> None:
         labels[10 + row, 20 - width // 2 : 21 + width // 2] = 1
     labels[12, 20] = 0  # a hole does not count
     diamond = 4 * 2 * np.sqrt(2)
-    assert named(geometry_features(labels, image)[0])["mask_perimeter"] == pytest.approx(diamond)
+    assert named(measured(labels, image)[0])["mask_perimeter"] == pytest.approx(diamond)
     labels[30:33, 30:33] = 1  # a second part
-    features = named(geometry_features(labels, image)[0])
+    features = named(measured(labels, image)[0])
     assert features["mask_perimeter"] == pytest.approx(diamond + 8)
     assert features["mask_area"] == 12 + 9
 
@@ -68,7 +73,7 @@ def test_stained_needs_a_tenth_of_the_cell_in_blue_or_green(dtype: type, level: 
     image[0], image[3] = level, level  # red and yellow do not count
 
     def stained() -> float:
-        return named(geometry_features(labels, image)[0])["stained"]
+        return named(measured(labels, image)[0])["stained"]
 
     image[channel, 0, 0:9] = level
     assert stained() == 0
@@ -84,16 +89,16 @@ def test_stained_needs_a_tenth_of_the_cell_in_blue_or_green(dtype: type, level: 
 def test_rows_follow_ascending_ids_with_gaps() -> None:
     labels, image = field()
     labels[0:4, 0:9], labels[20:25, 3:5], labels[30, 30] = 9, 2, 5
-    features = geometry_features(labels, image)
+    features = measured(labels, image)
     assert features[:, FEATURES.index("mask_area")].tolist() == [10, 1, 36]
     assert features[1, FEATURES.index("mask_perimeter")] == 0
-    assert geometry_features(*field()).shape == (0, 8)
+    assert measured(*field()).shape == (0, 8)
 
 
 def test_touching_cells_and_the_frame_do_not_disturb_each_other() -> None:
     labels, image = field((20, 20))
     labels[:, :10], labels[:, 10:] = 1, 2
-    np.testing.assert_array_equal(*geometry_features(labels, image))
+    np.testing.assert_array_equal(*measured(labels, image))
 
 
 @settings(max_examples=25)
@@ -104,9 +109,9 @@ def test_features_do_not_depend_on_the_pixel_size(seed: int, scale: int) -> None
     y, x = rng.integers(0, 15, 2)
     labels[y : y + rng.integers(12, 20), x : x + rng.integers(12, 20)] = 1
     image[1] = 200
-    small = named(geometry_features(labels, image, pixel_size=0.08 * scale)[0])
+    small = named(measured(labels, image, pixel_size=0.08 * scale)[0])
     large_labels, large_image = (a.repeat(scale, -1).repeat(scale, -2) for a in (labels, image))
-    large = named(geometry_features(large_labels, large_image)[0])
+    large = named(measured(large_labels, large_image)[0])
     # The perimeter runs through pixel centres: it lacks about one pixel a side, which is larger at a coarser scale.
     assert large.pop("mask_perimeter") == pytest.approx(small.pop("mask_perimeter"), abs=4 * scale)
     assert large == pytest.approx(small)
@@ -116,7 +121,7 @@ def test_an_image_that_does_not_fit_is_refused() -> None:
     labels, image = field()
     for wrong in (image[:3], image[:, 1:], image.astype(np.float32)):
         with pytest.raises(InputError, match="expected a \\(4, 40, 60\\) uint8 or uint16"):
-            geometry_features(labels, wrong)
+            geometry_features(labels, wrong, measure_cells(labels))
 
 
 def cells_with_a_rule(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -207,7 +212,7 @@ def test_real_cells_have_plausible_features(hpa_data: Path) -> None:
 
     (files, *_) = locate_fields(hpa_data / "fields_full")
     labels = cv2.imread(str(hpa_data / "fields_full" / f"{files.id}_cells.png"), cv2.IMREAD_UNCHANGED)
-    features = geometry_features(labels.astype(np.int32), read_field(files))
+    features = measured(labels.astype(np.int32), read_field(files))
     area = features[:, FEATURES.index("mask_area")]
     perimeter = features[:, FEATURES.index("mask_perimeter")]
     assert len(features) == len(np.unique(labels)) - 1

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.integrity.completeness import random_cut
 from hcpl_kernel.integrity.geometry import geometry_features
 from hcpl_kernel.simulation import simulate_field
@@ -51,7 +52,7 @@ def spoilt_cells(settings: SpoilSettings) -> tuple[NDArray[np.float32], NDArray[
     for index in range(settings.fields):
         field = simulate_field(settings.first_seed + index, (settings.size, settings.size), settings.pixel_size)
         spoilt = spoil(field.cells, field.nuclei, settings, np.random.default_rng([settings.seed, index]))
-        features.append(geometry_features(spoilt, field.image, settings.pixel_size))
+        features.append(geometry_features(spoilt, field.image, measure_cells(spoilt), settings.pixel_size))
         countable = np.where(np.append(False, field.visible >= GOOD_VISIBLE)[field.cells], field.cells, 0)
         good.append(best_overlaps(spoilt, countable) >= GOOD_IOU)
     return np.concatenate(features), np.concatenate(good)

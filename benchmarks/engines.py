@@ -81,9 +81,10 @@ def make_engines(network: Any, side: int, threads: int) -> dict[str, Any]:
     import torch
 
     from hcpl_kernel._openvino import OpenVinoEngine
-    from hcpl_kernel.engines import TorchEngine
+    from hcpl_kernel.engines import TorchEngine, native_half
 
-    torch_engine = TorchEngine(copy.deepcopy(network), torch.device("cpu"))
+    cpu = torch.device("cpu")
+    torch_engine = TorchEngine(copy.deepcopy(network), cpu, native_half(cpu))
     return {
         EAGER: copy.deepcopy(network),
         f"torch, channels-last, {torch_engine.precision}": torch_engine,
@@ -147,6 +148,7 @@ def print_agreement(weights: Path, count: int) -> None:
     """Agreement of every classifier of a weights folder, at its own input size."""
     import torch
 
+    from hcpl_kernel.engines import TorchEngine
     from hcpl_kernel.ensemble import read_ensemble
     from hcpl_kernel.pipeline.inference import prepare
     from hcpl_kernel.weights import load_network
@@ -158,6 +160,8 @@ def print_agreement(weights: Path, count: int) -> None:
         network = load_network(ensemble, spec)
         cells = prepare(crops, spec, torch.device("cpu"))
         engines = make_engines(network, spec.input_size, torch.get_num_threads())
+        # what a GPU rounds, computed here
+        engines["torch, float16"] = TorchEngine(copy.deepcopy(network), torch.device("cpu"), torch.float16)
         for name, row in agreement(network, engines, cells).items():
             if name != EAGER:
                 trained = "yes" if spec.trained else "no"

@@ -1,8 +1,9 @@
-"""OpenVINO as an engine: the descriptors of a network, compiled for the CPU."""
+"""OpenVINO as an engine: the descriptors of a network, or a segmentation network, compiled for the CPU."""
 
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,30 +47,14 @@ class OpenVinoEngine:
     """
 
     def __init__(self, network: CellNetwork, input_size: int, precision: str, threads: int) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise SettingsError(
-                "the engine openvino is not installed: pip install 'hcpl-kernel[cpu]', or use --engine torch"
-            ) from error
         if precision == "bfloat16":
             halve_input(network, torch.bfloat16)
         self._standardise, self._scatter = network.standardise, getattr(network, "scatter", None)
         inputs = self._inputs(torch.zeros(TRACE_BATCH, CHANNELS, input_size, input_size))
         module = (_Descriptors if self._scatter is None else _HybridDescriptors)(network).eval()
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        with warnings.catch_warnings():
-            # the traced graph is for this input size alone, which is what the tracer warns of
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
-            model = openvino.convert_model(module, example_input=inputs)
-        model.reshape({port: [-1, *given.shape[1:]] for port, given in zip(model.inputs, inputs, strict=True)})
         self.precision = precision
-        settings = {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        self._compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._compiled = _compile(module, inputs, [[-1, *given.shape[1:]] for given in inputs], precision, threads)
 
     def descriptors(self, cells: Tensor) -> Tensor:
         """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32."""
@@ -80,3 +65,47 @@ class OpenVinoEngine:
         """What the compiled part takes."""
         standardised = self._standardise(cells)
         return (standardised,) if self._scatter is None else (standardised, *self._scatter(cells))
+
+
+class OpenVinoSegmentation(nn.Module):
+    """A segmentation network, (B, 3, h, w) -> (B, 3, h, w) for any h and w that it takes; computed in float32.
+
+    Args:
+        network: in evaluation mode, on the CPU, float32.
+        threads: cores to use.
+
+    Raises:
+        SettingsError: if OpenVINO is not installed.
+    """
+
+    def __init__(self, network: nn.Module, threads: int) -> None:
+        super().__init__()
+        example = torch.zeros(1, 3, 64, 64)
+        self._compiled = _compile(network, (example,), [[-1, 3, -1, -1]], "float32", threads)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of standardised images, both float32."""
+        return torch.from_numpy(self._compiled([images.contiguous().numpy()])[0])
+
+
+def _compile(
+    module: nn.Module, inputs: tuple[Tensor, ...], shapes: list[list[int]], precision: str, threads: int
+) -> Any:
+    """A module compiled for inputs like these, of the given shapes, in which -1 stands for any length."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise SettingsError(
+            "the engine openvino is not installed: pip install 'hcpl-kernel[cpu]', or use --engine torch"
+        ) from error
+    with warnings.catch_warnings():
+        # the tracer warns of sizes that it records as constants: those of crops, which stay the same
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        model = openvino.convert_model(module, example_input=inputs)
+    model.reshape(dict(zip(model.inputs, shapes, strict=True)))
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    return openvino.Core().compile_model(model, "CPU", settings)

@@ -1,4 +1,4 @@
-"""What computes a network's descriptors: torch, or OpenVINO on a CPU."""
+"""What computes a network's forward pass: torch, or OpenVINO on a CPU."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.networks.base import CellNetwork
@@ -23,25 +24,25 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """Eager torch, channels-last, in half precision where the device computes it natively.
+    """Eager torch, channels-last, in float32 or half precision.
 
     Args:
         network: in evaluation mode, float32; its normalisation is folded away, in place.
         device: where it is put.
+        half: float16 or bfloat16, in which its convolutions and products are computed, or None for float32.
     """
 
-    def __init__(self, network: CellNetwork, device: torch.device) -> None:
-        self._device = device
-        self._dtype = native_half(device)
+    def __init__(self, network: CellNetwork, device: torch.device, half: torch.dtype | None) -> None:
+        self._device, self._half = device, half
         fold_normalisation(network)
-        if self._dtype == torch.bfloat16:  # float16 has three bits more, which suffice
-            halve_input(network, torch.bfloat16)
+        if half == torch.bfloat16:  # float16 has three bits more, which suffice
+            halve_input(network, half)
         self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.precision = "float32" if self._dtype is None else str(self._dtype).removeprefix("torch.")
+        self.precision = "float32" if half is None else str(half).removeprefix("torch.")
 
     def descriptors(self, cells: torch.Tensor) -> torch.Tensor:
         """See :class:`Engine`."""
-        with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
+        with torch.autocast(self._device.type, dtype=self._half, enabled=self._half is not None):
             return self._network.descriptors(cells).float()
 
 
@@ -73,10 +74,33 @@ def make_engine(kind: str, network: CellNetwork, device: torch.device, input_siz
         SettingsError: if the engine is not installed or does not run on the device.
     """
     if kind == "torch":
-        return TorchEngine(network, device)
-    if device.type != "cpu":
-        raise SettingsError(f"engine {kind} runs on the CPU, the device is {device}; use --device cpu or --engine torch")
+        return TorchEngine(network, device, native_half(device))
+    _check_on_cpu(kind, device)
     from hcpl_kernel._openvino import OpenVinoEngine
 
     precision = "float32" if native_half(device) is None else "bfloat16"
     return OpenVinoEngine(network, input_size, precision, torch.get_num_threads())
+
+
+def segmentation_engine(kind: str, network: nn.Module, device: torch.device) -> nn.Module:
+    """A segmentation network as the engine that `--engine` names computes it; OpenVINO in float32, for the labels' sake.
+
+    Args:
+        kind: "torch" or "openvino".
+        network: (B, 3, h, w) -> (B, 3, h, w), in evaluation mode, float32.
+        device: where it runs.
+
+    Raises:
+        SettingsError: if the engine is not installed or does not run on the device.
+    """
+    if kind == "torch":
+        return network
+    _check_on_cpu(kind, device)
+    from hcpl_kernel._openvino import OpenVinoSegmentation
+
+    return OpenVinoSegmentation(network, torch.get_num_threads())
+
+
+def _check_on_cpu(kind: str, device: torch.device) -> None:
+    if device.type != "cpu":
+        raise SettingsError(f"engine {kind} runs on the CPU, the device is {device}; use --device cpu or --engine torch")

@@ -60,7 +60,7 @@ def sum_rows(pixels: NDArray, first: int, rows: NDArray, weights: NDArray, line:
         if weight > 0:
             source = pixels[rows[tap], first : first + line.size]
             for x in range(line.size):
-                line[x] += weight * source[x]
+                line[x] += weight * np.float32(source[x])  # otherwise numba computes in double
 
 
 @kernel

@@ -14,6 +14,7 @@ import torch
 
 from hcpl_kernel.allocation import keep_freed_memory
 from hcpl_kernel.devices import describe, resolve_devices
+from hcpl_kernel.engines import segmentation_engine
 from hcpl_kernel.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.fields.locate import FieldFiles, locate_fields
@@ -198,9 +199,13 @@ class _Run:
             if todo:
                 segmentator = None
                 if settings.labels is None:
+                    nuclei_net, cell_net = (
+                        segmentation_engine(settings.engine, load_segmentation(ensemble, which), devices[0])
+                        for which in ("nuclei", "cell")
+                    )
                     segmentator = Segmentator(
-                        load_segmentation(ensemble, "nuclei"),
-                        load_segmentation(ensemble, "cell"),
+                        nuclei_net,
+                        cell_net,
                         device=str(devices[0]),
                         nuclei_background_cut=ensemble.nuclei.background_cut,
                         cell_background_cut=ensemble.cell.background_cut,

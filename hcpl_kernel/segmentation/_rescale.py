@@ -75,7 +75,7 @@ def _resample(
         for tap in range(rows.shape[0]):
             row, weight = rows[tap, y], row_weights[tap, y]
             for x in range(line.size):
-                line[x] += weight * plane[row, x]
+                line[x] += weight * np.float32(plane[row, x])  # otherwise numba computes in double
         result[y] = 0
         for tap in range(columns.shape[0]):
             for x in range(result.shape[1]):

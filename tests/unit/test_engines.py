@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from hcpl_kernel.engines import TorchEngine, make_engine, native_half
+from hcpl_kernel.engines import TorchEngine, make_engine, native_half, segmentation_engine
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.networks import NetworkSpec, build
 from hcpl_kernel.pipeline.inference import Predictor
+from hcpl_kernel.segmentation import MiniUNet
+from hcpl_kernel.segmentation.segmentator import predict
 
 CPU = torch.device("cpu")
 SIDE = 64
@@ -87,16 +89,33 @@ def test_in_bfloat16_the_weibull_powers_stay_in_float32(base: str) -> None:
     assert "bf16" in {precision for _, precision in precision_of}
 
 
-def test_torch_computes_in_half_precision_where_the_device_has_it(network: torch.nn.Module, cells: torch.Tensor) -> None:
+def test_torch_in_float32_equals_eager(network: torch.nn.Module, cells: torch.Tensor) -> None:
     expected = eager(network, cells)
-    engine = TorchEngine(network, CPU)
+    engine = TorchEngine(network, CPU, None)
+    assert engine.precision == "float32"
+    torch.testing.assert_close(engine.descriptors(cells), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("half", "bound"), [(torch.float16, 0.01), (torch.bfloat16, 0.05)])
+def test_torch_in_half_precision_is_near(
+    network: torch.nn.Module, cells: torch.Tensor, half: torch.dtype, bound: float
+) -> None:
+    """float16 is what a GPU computes; a CPU rounds alike, if slowly."""
+    expected = eager(network, cells)
+    engine = TorchEngine(network, CPU, half)
+    assert f"torch.{engine.precision}" == str(half)
+    products: set[torch.dtype] = set()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda _module, _inputs, output: products.add(output.dtype))
     found = engine.descriptors(cells)
-    assert found.dtype == torch.float32
-    if engine.precision == "float32":
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    else:
-        assert engine.precision == "bfloat16"
-        assert 0 < (found - expected).norm() / expected.norm() < 0.05
+    assert products == {half} and found.dtype == torch.float32
+    assert 0 < (found - expected).norm() / expected.norm() < bound
+
+
+def test_half_precision_is_what_the_device_has() -> None:
+    assert native_half(torch.device("cuda", 0)) == torch.float16
+    assert make_engine("torch", build(tiny("cla")).eval(), CPU, SIDE).precision in ("float32", "bfloat16")
 
 
 def test_a_predictor_gives_the_same_with_both_engines() -> None:
@@ -119,6 +138,21 @@ def test_openvino_is_refused_on_a_gpu_and_where_it_is_not_installed(monkeypatch:
     network = build(tiny("cla")).eval()
     with pytest.raises(SettingsError, match="runs on the CPU"):
         make_engine("openvino", network, torch.device("cuda", 0), SIDE)
+    with pytest.raises(SettingsError, match="runs on the CPU"):
+        segmentation_engine("openvino", MiniUNet(width=4).eval(), torch.device("cuda", 0))
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(SettingsError, match=r"pip install 'hcpl-kernel\[cpu\]'"):
         make_engine("openvino", network, CPU, SIDE)
+
+
+def test_openvino_gives_the_class_maps_of_fields_of_any_size() -> None:
+    pytest.importorskip("openvino", reason="the extra 'cpu' is not installed")
+    torch.manual_seed(0)
+    network = MiniUNet(width=4).eval()
+    assert segmentation_engine("torch", network, CPU) is network
+    compiled = segmentation_engine("openvino", network, CPU)
+    for shape in ((2, 3, 96, 160), (1, 3, 64, 64), (1, 1, 128, 96)):
+        batch = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+        expected, found = predict(network, batch), predict(compiled, batch)
+        assert expected.std() > 1
+        assert np.abs(expected.astype(int) - found).max() <= 1

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from hcpl_kernel.devices import memory_format
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.folding import fold_normalisation
@@ -24,7 +25,7 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """Eager torch, channels-last, in float32 or half precision.
+    """Eager torch, in float32 or half precision, in the device's memory format.
 
     Args:
         network: in evaluation mode, float32; its normalisation is folded away, in place.
@@ -37,7 +38,7 @@ class TorchEngine:
         fold_normalisation(network)
         if half == torch.bfloat16:  # float16 has three bits more, which suffice
             halve_input(network, half)
-        self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
         self.precision = "float32" if half is None else str(half).removeprefix("torch.")
 
     def descriptors(self, cells: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ class Machine:
 
     Every operation is taken to last as long as the slowest of three bounds: its arithmetic at `dense` of the peak
     (`grouped` for grouped convolutions), its bytes at `bandwidth_share` of the memory's rate (`grouped_bandwidth_share`),
-    and the time to launch it. All shares are assumptions, ours, typical of eager torch with channels-last convolutions.
+    and the time to launch it. All shares are assumptions, ours, typical of eager torch in half precision.
 
     Attributes:
         name: as the driver calls it, in part.

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from hcpl_kernel.cells.crops import YELLOW
 from hcpl_kernel.cells.shrinking import shrink_crops
+from hcpl_kernel.devices import memory_format
 from hcpl_kernel.engines import make_engine
 from hcpl_kernel.fusion.classes import CLASS_COUNT
 from hcpl_kernel.networks.base import CellNetwork
@@ -43,7 +44,7 @@ def prepare(crops: np.ndarray, spec: NetworkSpec, device: torch.device) -> torch
         device: where the tensor goes.
 
     Returns:
-        (n, 4, input_size, input_size) float32 in [0, 1], channels red, green, blue, yellow, channels-last in memory.
+        (n, 4, input_size, input_size) float32 in [0, 1], channels red, green, blue, yellow, in the device's memory format.
     """
     if device.type == "cpu" and crops.shape[1] > spec.input_size:
         shrunk = shrink_crops(np.asarray(crops), spec.input_size, spec.crop == "masked")
@@ -60,7 +61,7 @@ def prepare(crops: np.ndarray, spec: NetworkSpec, device: torch.device) -> torch
         cells = functional.interpolate(
             cells, (spec.input_size,) * 2, mode="bilinear", align_corners=False, antialias=shrinking
         )
-    return cells.contiguous(memory_format=torch.channels_last)
+    return cells.contiguous(memory_format=memory_format(device))
 
 
 def view(cells: torch.Tensor, index: int) -> torch.Tensor:

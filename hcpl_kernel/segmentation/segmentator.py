@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hcpl_kernel.devices import memory_format
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.segmentation._rescale import rescale
 
@@ -144,7 +145,7 @@ def predict(net: nn.Module, batch: Tensor, background_cut: float | None = None) 
         (B, h, w, 3) uint8: 0, then 255 times the probabilities of border and interior.
     """
     mean = torch.tensor(MEAN, device=batch.device).view(1, 3, 1, 1)
-    standardised = ((batch - mean) / STD).contiguous(memory_format=torch.channels_last)  # a third faster on a CPU
+    standardised = ((batch - mean) / STD).contiguous(memory_format=memory_format(batch.device))
     with torch.autocast(batch.device.type, dtype=torch.float16, enabled=batch.device.type == "cuda"):
         logits = net(standardised)
     probabilities = logits.float().softmax(dim=1)

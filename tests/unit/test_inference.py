@@ -45,6 +45,12 @@ def test_masked_crops_are_black_outside_the_cell_and_kept_ones_are_not() -> None
     assert masked.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_crops_lie_as_the_device_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for layout in (torch.channels_last, torch.contiguous_format):
+        monkeypatch.setattr(inference, "memory_format", lambda device, layout=layout: layout)
+        assert prepare(crops(2), spec(), CPU).is_contiguous(memory_format=layout)
+
+
 def test_crops_are_resized_to_what_the_network_takes() -> None:
     assert prepare(crops(2, side=96), spec(), CPU).shape == (2, 4, 64, 64)
     assert prepare(crops(2, side=48), spec(), CPU).shape == (2, 4, 64, 64)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hcpl_kernel.atomic import atomic_open
-from hcpl_kernel.devices import describe, resolve_devices
+from hcpl_kernel.devices import describe, memory_format, resolve_devices
 from hcpl_kernel.errors import DeviceError, InputError, SettingsError
 from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.pipeline.budget import TimeBudget
@@ -129,3 +129,21 @@ def test_devices() -> None:
         with pytest.raises(DeviceError, match="not there"):
             resolve_devices("cuda")
         assert resolve_devices("auto")[0] == [torch.device("cpu")]
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "expected"),
+    [
+        ("Tesla P100-PCIE-16GB", (6, 0), torch.contiguous_format),
+        ("Tesla T4", (7, 5), torch.channels_last),
+        ("NVIDIA GeForce GTX 1650", (7, 5), torch.contiguous_format),
+        ("NVIDIA H100 80GB HBM3", (9, 0), torch.channels_last),
+    ],
+)
+def test_channels_lie_last_where_there_are_tensor_cores(
+    monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[int, int], expected: torch.memory_format
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert memory_format(torch.device("cuda", 0)) == expected
+    assert memory_format(torch.device("cpu")) == torch.channels_last

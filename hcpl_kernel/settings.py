@@ -38,7 +38,7 @@ class PredictSettings:
         time_limit: seconds from the start of the process (or from `HCPL_STARTED_AT`), None for no limit.
         limit: only the first so many fields are predicted, None for all.
         device: "auto", "cpu", "cuda", "cuda:0,1", ...
-        engine: what runs the networks' forward pass.
+        engine: what runs the forward passes, the segmentation networks' included.
         views: test-time views of each cell, None for what each network's spec says.
         strict: exit with 1 when anything was degraded.
         fresh: forget what an earlier run left in the work folder.

@@ -184,7 +184,8 @@ class _Run:
         crop_size = max(spec.input_size for spec in specs)
         segmentation: list[Any]
         if settings.labels is None:
-            segmentation = [(part, resolve_sha256(ensemble.folder, part)) for part in (ensemble.nuclei, ensemble.cell)]
+            parts = ensemble.nuclei, ensemble.cell
+            segmentation = [settings.engine, *((part, resolve_sha256(ensemble.folder, part)) for part in parts)]
         else:
             segmentation = [_stamp(path) for path in sorted(settings.labels.glob("*.png"))]
         how = fingerprint(segmentation, settings.resolution, settings.pixel_size, crop_size)

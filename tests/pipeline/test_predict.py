@@ -16,6 +16,7 @@ import pytest
 
 import hcpl_kernel
 from hcpl_kernel.cli import main
+from hcpl_kernel.engines import TorchEngine
 from hcpl_kernel.fields.locate import CHANNELS
 from hcpl_kernel.pipeline import field_stage, network_stage
 from hcpl_kernel.pipeline.inference import Predictor
@@ -268,6 +269,26 @@ def test_the_slow_network_is_left_out_and_the_others_stay(
     assert networks["cla_efficientnet"]["state"] == "left out"
     assert networks["dsa_efficientnet"]["state"] == networks["clh_efficientnet"]["state"] == "done"
     assert len(pd.read_csv(tmp_path / "submission.csv")["PredictionString"][0]) > 100
+
+
+def test_another_engine_segments_anew_but_leaves_given_labels(
+    predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hcpl_kernel.pipeline.run.segmentation_engine", lambda kind, network, device: network)
+    monkeypatch.setattr(
+        "hcpl_kernel.pipeline.inference.make_engine", lambda kind, network, device, size: TorchEngine(network, device, None)
+    )
+    original = network_stage._predict_shard
+
+    def killed(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for options, resumed in (([], 0), (given_labels(fields), 1)):
+        monkeypatch.setattr(network_stage, "_predict_shard", killed)
+        assert predict(fields, *options, "--fresh") == 130
+        monkeypatch.setattr(network_stage, "_predict_shard", original)
+        assert predict(fields, *options, "--engine", "openvino") == 0
+        assert report(tmp_path)["stages"]["fields"]["resumed"] == resumed
 
 
 def test_two_workers_give_the_same_submission_as_one(

@@ -11,9 +11,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from hcpl_kernel.cells.resampling import CHANNELS, Plan, plan_by_area, plan_linear, sum_columns, sum_rows
 from hcpl_kernel.cells.table import CellTable
 from hcpl_kernel.compiling import kernel
+from hcpl_kernel.resampling import CHANNELS, Plan, plan_by_area, plan_linear, sum_columns, sum_rows
 
 YELLOW = 3
 
@@ -77,7 +77,7 @@ def _resample(
     crop: np.ndarray,
 ) -> None:
     for y in range(crop.shape[0]):
-        sum_rows(pixels, first, rows[y], row_weights[y], line)
+        sum_rows(pixels, first, rows[:, y], row_weights[:, y], line)
         mixed[:] = 0.5  # what is cut off below is then rounded
         sum_columns(line, columns, column_weights, mixed)
         for x in range(mixed.size):

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.cells.crops import YELLOW
-from hcpl_kernel.cells.resampling import CHANNELS, Plan, plan_triangle, sum_columns, sum_rows
 from hcpl_kernel.compiling import kernel
+from hcpl_kernel.resampling import CHANNELS, plan_triangle, sum_columns, sum_rows
 
 _PIXEL = np.dtype("<u4")
 """The four bytes of a pixel as one number; yellow, and so the mask, is in its highest byte."""
 _YELLOW_BITS, _MASK = np.uint32(8 * YELLOW), np.uint32(1)
+
+_plan = cache(plan_triangle)
 
 
 def shrink_crops(crops: NDArray[np.uint8], size: int, masked: bool) -> NDArray[np.float32]:
@@ -39,11 +41,6 @@ def shrink_crops(crops: NDArray[np.uint8], size: int, masked: bool) -> NDArray[n
     return shrunk.reshape(len(crops), size, size, CHANNELS)
 
 
-@cache
-def _plan(side: int, size: int) -> Plan:
-    return plan_triangle(side, size)
-
-
 @kernel
 def _shrink(
     pixels: NDArray,
@@ -62,5 +59,5 @@ def _shrink(
                 pixel = pixels[index, y, x]
                 cell[y, x] = pixel * (pixel >> _YELLOW_BITS & _MASK) if masked else pixel
         for y in range(shrunk.shape[1]):
-            sum_rows(cell_bytes, 0, places[y], row_weights[y], line)
+            sum_rows(cell_bytes, 0, places[:, y], row_weights[:, y], line)
             sum_columns(line, places, column_weights, shrunk[index, y])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.compiling import kernel
+from hcpl_kernel.resampling import Plan, sum_rows
 
 
 def rescale(plane: NDArray, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -29,8 +30,8 @@ def rescale(plane: NDArray, shape: tuple[int, int]) -> NDArray[np.float32]:
     """
     top = np.iinfo(plane.dtype).max if np.issubdtype(plane.dtype, np.integer) else 1
     plane = np.ascontiguousarray(plane if top > 1 else plane.astype(np.float32))
-    rows, row_weights = _taps(plane.shape[0], shape[0])
-    columns, column_weights = _taps(plane.shape[1], shape[1])
+    rows, row_weights = _plan(plane.shape[0], shape[0])
+    columns, column_weights = _plan(plane.shape[1], shape[1])
     result = np.empty(shape, np.float32)
     line = np.empty(plane.shape[1], np.float32)
     _resample(plane, rows, (row_weights / top).astype(np.float32), columns, column_weights, line, result)
@@ -38,11 +39,8 @@ def rescale(plane: NDArray, shape: tuple[int, int]) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=16)
-def _taps(size: int, target: int) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    """Which of `size` pixels each of `target` pixels is a sum of, and their weights: two (taps, target) arrays.
-
-    Unsigned, so that the compiled loops need not ask whether a position counts from the end.
-    """
+def _plan(size: int, target: int) -> Plan:
+    """From `size` pixels to `target`: the Gaussian and the linear sampling in one."""
     factor = size / target
     sigma = max(0.0, (factor - 1) / 2)
     radius = int(4 * sigma + 0.5)
@@ -56,7 +54,7 @@ def _taps(size: int, target: int) -> tuple[NDArray[np.uint32], NDArray[np.float3
     index = first + np.arange(-radius, radius + 2)[:, None]
     period = max(1, 2 * size - 2)
     index = np.abs((index + size - 1) % period - (size - 1))
-    return index.astype(np.uint32), weights.astype(np.float32)
+    return index.astype(np.uint64), weights.astype(np.float32)
 
 
 @kernel
@@ -71,11 +69,7 @@ def _resample(
 ) -> None:
     """Sum up the source rows of each output row into `line`, then the columns of that."""
     for y in range(result.shape[0]):
-        line[:] = 0
-        for tap in range(rows.shape[0]):
-            row, weight = rows[tap, y], row_weights[tap, y]
-            for x in range(line.size):
-                line[x] += weight * np.float32(plane[row, x])  # otherwise numba computes in double
+        sum_rows(plane, 0, rows[:, y], row_weights[:, y], line)
         result[y] = 0
         for tap in range(columns.shape[0]):
             for x in range(result.shape[1]):

@@ -116,9 +116,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     clock = time.thread_time if options.cpu_time else time.perf_counter
-    machine = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {options.threads} threads"
-    )
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {options.threads} threads"
     what = "CPU time" if options.cpu_time else "wall time"
     title = f"## {machine}, {what}, torch {torch.__version__}, {options.rounds} rounds"
     print(title)

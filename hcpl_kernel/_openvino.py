@@ -88,9 +88,7 @@ class OpenVinoSegmentation(nn.Module):
         return torch.from_numpy(self._compiled([images.contiguous().numpy()])[0])
 
 
-def _compile(
-    module: nn.Module, inputs: tuple[Tensor, ...], shapes: list[list[int]], precision: str, threads: int
-) -> Any:
+def _compile(module: nn.Module, inputs: tuple[Tensor, ...], shapes: list[list[int]], precision: str, threads: int) -> Any:
     """A module compiled for inputs like these, of the given shapes, in which -1 stands for any length."""
     try:
         import openvino

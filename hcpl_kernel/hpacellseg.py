@@ -116,8 +116,7 @@ class CellSegmentator:
             expected = "a list" if self.multi_channel_model else "None"
             raise InputError(f"multi_channel_model={self.multi_channel_model} expects {expected} as ER images")
         lists = [
-            None if channel is None else [_plane(_read(image), k) for image in channel]
-            for k, channel in enumerate(images)
+            None if channel is None else [_plane(_read(image), k) for image in channel] for k, channel in enumerate(images)
         ]
         microtubules, er, nuclei = lists[0] or [], lists[1], lists[2] or []
         er = [np.zeros_like(image) for image in microtubules] if er is None else er

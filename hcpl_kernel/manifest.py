@@ -78,9 +78,7 @@ def member(folder: Path, name: str) -> Path:
     """
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
-        raise WeightsError(
-            f"{folder}: file name {name!r} points outside the weights folder; correct the JSON that has it"
-        )
+        raise WeightsError(f"{folder}: file name {name!r} points outside the weights folder; correct the JSON that has it")
     return Path(folder).joinpath(*parts)
 
 
@@ -139,9 +137,7 @@ def format_listing(statuses: Sequence[FileStatus]) -> str:
         trained = {True: "yes", False: "no", None: "-"}[status.trained]
         rows.append((status.state, f"{status.bytes / (1 << 20):.1f}", sha256, trained, status.name))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
-    ]
+    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows]
     good = sum(status.good for status in statuses)
     return "\n".join([*lines, f"{good} of {len(statuses)} files are usable"])
 
@@ -150,9 +146,7 @@ def _statuses(folder: Path, hashing: bool) -> Iterator[FileStatus]:
     entries = read_manifest(folder)
     ensemble = _ensemble_if_any(folder)
     if not entries and ensemble is None:
-        raise WeightsError(
-            f"{folder} has neither ensemble.json nor {NAME}; expected a weights folder such as weights/mini"
-        )
+        raise WeightsError(f"{folder} has neither ensemble.json nor {NAME}; expected a weights folder such as weights/mini")
     parts = {part.file: part for part in ensemble.parts} if ensemble else {}
     for name in [*parts, *(name for name in sorted(entries) if name not in parts)]:
         part, entry = parts.get(name), entries.get(name)
@@ -199,7 +193,5 @@ def _entry(path: Path, name: str, values: Any) -> FileEntry:
         and isinstance(values.get("provenance", {}), dict)
     )
     if not good:
-        raise WeightsError(
-            f"{path}: {name!r}: expected sha256 (64 hex digits), bytes and provenance, found {values!r:.200}"
-        )
+        raise WeightsError(f"{path}: {name!r}: expected sha256 (64 hex digits), bytes and provenance, found {values!r:.200}")
     return FileEntry(values["sha256"].lower(), values["bytes"], values.get("provenance", {}))

@@ -94,9 +94,7 @@ def _present(target: Path, known: FileEntry | None, expected: str | None) -> Fil
         raise WeightsError(f"{target} exists, but manifest.json does not know it; move it away, then download again")
     found = sha256_of(target)
     if found != expected or known.sha256 != expected:
-        raise WeightsError(
-            f"{target}: sha256 expected {expected}, found {found}; move the file away, then download again"
-        )
+        raise WeightsError(f"{target}: sha256 expected {expected}, found {found}; move the file away, then download again")
     return known
 
 
@@ -107,9 +105,7 @@ def _fetch(url: str, part: Path, pause: float) -> None:
             _fetch_rest(url, part)
         except urllib.error.HTTPError as error:
             if error.code < 500:
-                raise WeightsError(
-                    f"{url}: the server answers {error.code} {error.reason}; check the address"
-                ) from error
+                raise WeightsError(f"{url}: the server answers {error.code} {error.reason}; check the address") from error
             reason = f"{error.code} {error.reason}"
         except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
@@ -119,8 +115,7 @@ def _fetch(url: str, part: Path, pause: float) -> None:
             print(f"{url}: {reason}; attempt {attempt + 1} of {ATTEMPTS}", file=sys.stderr)
             time.sleep(pause * 2 ** (attempt - 1))
     raise WeightsError(
-        f"{url} could not be fetched in {ATTEMPTS} attempts ({reason}); "
-        f"run the same command again to resume from {part}"
+        f"{url} could not be fetched in {ATTEMPTS} attempts ({reason}); run the same command again to resume from {part}"
     )
 
 
@@ -199,9 +194,7 @@ def _file_name(url: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns 0, or 2 with a reason."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.download_weights", description="Fetch published weight files."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tools.download_weights", description="Fetch published weight files.")
     parser.add_argument("files", nargs="*", default=list(PUBLISHED), metavar="NAME|URL", help=", ".join(PUBLISHED))
     parser.add_argument("--output", type=Path, default=Path("downloads"), metavar="DIR")
     parser.add_argument("--sha256", help="expected hash, for a single file")

@@ -22,9 +22,7 @@ def check_data(root: Path = INPUT_ROOT) -> Iterator[Finding]:
     try:
         found = find_competition(root)
     except InputError as error:
-        yield Finding(
-            "data", "competition", "note", str(error), "add the competition's data to predict its test images"
-        )
+        yield Finding("data", "competition", "note", str(error), "add the competition's data to predict its test images")
         return
     count = len({path.name.rsplit("_", 1)[0] for path in found.fields_dir.glob("*_green.*")})
     yield Finding("data", "competition", "ok", f"{found.fields_dir}: {count} fields; {found.sample.name}")
@@ -72,9 +70,7 @@ def _weights_finding(folder: Path) -> Finding:
         return Finding("weights", folder.name, "problem", str(error), "correct or replace the folder")
     bad = [status for status in statuses if status.state in ("changed", "conflict")]
     if bad:
-        return Finding(
-            "weights", ensemble.name, "problem", f"{folder}: {_named(bad)}", "copy or download these files again"
-        )
+        return Finding("weights", ensemble.name, "problem", f"{folder}: {_named(bad)}", "copy or download these files again")
     absent = [status for status in statuses if not status.good]
     if absent:
         return Finding(

@@ -58,9 +58,7 @@ def check_cores(root: Path = Path("/")) -> Finding:
     cores = min(allowed, max(1, math.ceil(quota))) if quota is not None else allowed
     found = f"{cores} of the machine's {machine}" + (f", a quota of {quota:.1f}" if quota is not None else "")
     if cores == 1:
-        return Finding(
-            "cores", "usable", "note", found, "reading images and labelling scale with cores; expect a slow run"
-        )
+        return Finding("cores", "usable", "note", found, "reading images and labelling scale with cores; expect a slow run")
     return Finding("cores", "usable", "ok", found)
 
 

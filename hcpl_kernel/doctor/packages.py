@@ -65,9 +65,7 @@ def check_packages(versions: Versions = installed_version) -> Iterator[Finding]:
     for names, oldest in REQUIRED:
         installed = [(name, found) for name in names if (found := versions(name)) is not None]
         if not installed:
-            yield Finding(
-                "package", names[0], "problem", f"not installed, expected >= {oldest}", _install(names[0], oldest)
-            )
+            yield Finding("package", names[0], "problem", f"not installed, expected >= {oldest}", _install(names[0], oldest))
         for name, found in installed:
             if _release(found) < _release(oldest):
                 yield Finding("package", name, "problem", f"{found}, expected >= {oldest}", _install(name, oldest))
@@ -109,9 +107,7 @@ def _wanted_torch() -> str | None:
 
 
 def _install(name: str, oldest: str) -> str:
-    return (
-        f"pip install '{name}{'' if oldest == '0' else f'>={oldest}'}' (without internet: from a wheel in a data set)"
-    )
+    return f"pip install '{name}{'' if oldest == '0' else f'>={oldest}'}' (without internet: from a wheel in a data set)"
 
 
 def _release(text: str) -> tuple[int, ...]:

@@ -145,9 +145,7 @@ def diagnose(outcome: Outcome) -> Finding:
         plain = "plain kernels work" if result.get("error_without_cudnn", error) is None else "plain kernels fail too"
         return problem(f"cuDNN {result.get('cudnn')} fails on {name}, {plain} ({text})", WAYS_OUT)
     if "out of memory" in lower:
-        return problem(
-            f"{name} has no free memory ({text})", "end the program that holds the GPU (nvidia-smi lists it)"
-        )
+        return problem(f"{name} has no free memory ({text})", "end the program that holds the GPU (nvidia-smi lists it)")
     return problem(f"{name} cannot convolve ({text})", elsewhere)
 
 

@@ -32,9 +32,7 @@ class FieldFiles:
     paths: Mapping[str, Path | None]
 
 
-def locate_fields(
-    folder: Path, suffixes: Mapping[str, str] | None = None, listing: Path | None = None
-) -> list[FieldFiles]:
+def locate_fields(folder: Path, suffixes: Mapping[str, str] | None = None, listing: Path | None = None) -> list[FieldFiles]:
     """Find every field of view of a folder, or of a listing.
 
     A file belongs to a channel when its name is `<ID><suffix><extension>`: PNG, TIFF or JPEG, in any case of letters.

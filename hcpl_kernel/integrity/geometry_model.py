@@ -86,9 +86,7 @@ class GeometryModel:
         return self._booster.predict(_matrix(features)).astype(np.float32)
 
 
-def train_geometry(
-    features: np.ndarray, good: np.ndarray, folds: int = 5, seed: int = 0
-) -> tuple[xgboost.Booster, float]:
+def train_geometry(features: np.ndarray, good: np.ndarray, folds: int = 5, seed: int = 0) -> tuple[xgboost.Booster, float]:
     """Train the classifier on hand-labelled cells, with k-fold cross-validation as in the paper.
 
     Args:

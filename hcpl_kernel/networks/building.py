@@ -28,7 +28,5 @@ def build(spec: NetworkSpec) -> CellNetwork:
             input size; for `head_kwargs` that the kind does not take.
     """
     if spec.head_kwargs and spec.kind != "clh":
-        raise SettingsError(
-            f"network {spec.name!r}: a {spec.kind} takes no head_kwargs, found {dict(spec.head_kwargs)}"
-        )
+        raise SettingsError(f"network {spec.name!r}: a {spec.kind} takes no head_kwargs, found {dict(spec.head_kwargs)}")
     return _CLASSES[spec.kind](spec)

@@ -126,9 +126,7 @@ class Scattering(nn.Module):
                     wavelets, factor = tables.wavelets[coarse][scale], 2 ** (coarse - scale)
                     size = 4 * wavelets.numel() // factor**2 * len(planes)
                     parts = modulus_spectra.split(max(1, block // size), 1)
-                    by_scale.append(
-                        torch.cat([low_pass(moduli_of(part, wavelets, factor), coarse) for part in parts], 1)
-                    )
+                    by_scale.append(torch.cat([low_pass(moduli_of(part, wavelets, factor), coarse) for part in parts], 1))
                 second.append(torch.cat(by_scale, 2).flatten(1, 2))
         return torch.cat([*first, *second], 1)
 

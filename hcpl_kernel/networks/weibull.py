@@ -86,9 +86,7 @@ class PowerNormalisation(nn.Module):
             float32 of the same shape, positive.
         """
         with torch.autocast(pooled.device.type, enabled=False):
-            exponent = (
-                self.log_alpha.float() + self.log_beta.float().exp() * pooled.float().clamp_min(self._FLOOR).log()
-            )
+            exponent = self.log_alpha.float() + self.log_beta.float().exp() * pooled.float().clamp_min(self._FLOOR).log()
             return exponent.clamp(max=_LARGEST_EXPONENT).exp()
 
 

@@ -128,9 +128,7 @@ def format_score(report: ScoreReport) -> str:
     lines = [f"class  {'name':{width}}  {'AP':>6}  {'truths':>7}  {'detections':>10}"]
     for label, name in enumerate(CLASS_NAMES):
         precision = f"{report.per_class[label]:.4f}" if report.truths[label] else "-"
-        lines.append(
-            f"{label:5}  {name:{width}}  {precision:>6}  {report.truths[label]:7}  {report.detections[label]:10}"
-        )
+        lines.append(f"{label:5}  {name:{width}}  {precision:>6}  {report.truths[label]:7}  {report.detections[label]:10}")
     lines.append(f"mAP@{report.iou_threshold:g} ({report.verified} classes verified): {report.mean:.4f}")
     return "\n".join(lines)
 

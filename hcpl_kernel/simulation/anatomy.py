@@ -123,9 +123,7 @@ def _centrosomes(rng: np.random.Generator, layout: Layout, outside_nucleus: np.n
         direction = rng.integers(0, len(nucleus.radius), tries)
         theta = direction * 2 * np.pi / len(nucleus.radius)
         distance = nucleus.radius[direction] + rng.uniform(0.6, 3.5, tries)
-        tried = np.stack(
-            [nucleus.centre[0] + distance * np.sin(theta), nucleus.centre[1] + distance * np.cos(theta)], 1
-        )
+        tried = np.stack([nucleus.centre[0] + distance * np.sin(theta), nucleus.centre[1] + distance * np.cos(theta)], 1)
         tried = tried / pixel - 0.5
         row, column = np.clip(np.round(tried), 0, shape - 1).astype(int).T
         framed = ((tried >= 0) & (tried <= shape - 1)).all(axis=1)

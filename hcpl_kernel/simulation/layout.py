@@ -240,9 +240,7 @@ def _interphase_nuclei(
     )
 
 
-def _chromosomes(
-    rng: np.random.Generator, centre: tuple[float, float], area: float, angle: float
-) -> tuple[Outline, ...]:
+def _chromosomes(rng: np.random.Generator, centre: tuple[float, float], area: float, angle: float) -> tuple[Outline, ...]:
     """Condensed chromosomes: a rough ball (prometaphase), a plate (metaphase), or two plates (anaphase)."""
     stage = rng.choice(["ball", "plate", "plates"], p=[0.4, 0.4, 0.2])
     if stage == "ball":

@@ -108,9 +108,7 @@ def _profile(rng: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
     return (floor + (1 - floor) * np.power(depth, fade) + near) * thin
 
 
-def _fibre_angles(
-    rng: np.random.Generator, anatomy: Anatomy, y: np.ndarray, x: np.ndarray, ordered: float
-) -> np.ndarray:
+def _fibre_angles(rng: np.random.Generator, anatomy: Anatomy, y: np.ndarray, x: np.ndarray, ordered: float) -> np.ndarray:
     """Directions of fibres at their starts: a share along the long axis or away from the centrosome, others free."""
     free = rng.uniform(0, 2 * np.pi, len(y))
     if anatomy.count == 0 or len(y) == 0:

@@ -259,9 +259,7 @@ def _filopodia(rng: np.random.Generator, anatomy: Anatomy, rim: np.ndarray, coun
     slope = blur(anatomy.edge, 0.6, anatomy.pixel)
     row = np.clip(np.round(y), 1, anatomy.shape[0] - 2).astype(np.int64)
     column = np.clip(np.round(x), 1, anatomy.shape[1] - 2).astype(np.int64)
-    outward = np.arctan2(
-        slope[row - 1, column] - slope[row + 1, column], slope[row, column - 1] - slope[row, column + 1]
-    )
+    outward = np.arctan2(slope[row - 1, column] - slope[row + 1, column], slope[row, column - 1] - slope[row, column + 1])
     angle = outward + rng.normal(0, 0.35, len(y))
     weight = rng.uniform(0.4, 1.4, len(y))
     everywhere = np.zeros(anatomy.shape, np.int32)  # the spikes leave their cell

@@ -130,9 +130,7 @@ def encode_runs(runs, instances, instance_count, height, width, scale):
             x = runs[order[i], 1]
             next_column = i + 1
             while (
-                next_column < len(order)
-                and instances[order[next_column]] == instance
-                and runs[order[next_column], 1] == x
+                next_column < len(order) and instances[order[next_column]] == instance and runs[order[next_column], 1] == x
             ):
                 next_column += 1
             for copy in range(scale):

@@ -86,8 +86,7 @@ def test_header_order_and_missing_images_follow_the_sample(predict: Predict, fie
     zero = "eNoLCAgIMAEABJkBdQ=="
     sample = tmp_path / "sample.csv"
     sample.write_text(
-        "ImageID,ImageWidth,ImageHeight,PredictionString\n"
-        f"c,320,224,0 1 x\nmissing,2048,2048,0 1 {zero}\nb,256,256,0 1 x\n"
+        f"ImageID,ImageWidth,ImageHeight,PredictionString\nc,320,224,0 1 x\nmissing,2048,2048,0 1 {zero}\nb,256,256,0 1 x\n"
     )
     assert predict(fields, *given_labels(fields), "--sample", str(sample)) == 0
     submission = pd.read_csv(tmp_path / "submission.csv")

@@ -137,9 +137,7 @@ def test_an_earlier_build_is_replaced_but_a_users_folder_is_not(weights: Path, t
 
 
 @pytest.mark.parametrize(("damage", "state"), [("change", "changed"), ("remove", "missing")])
-def test_weights_that_are_not_as_recorded_are_not_shipped(
-    weights: Path, tmp_path: Path, damage: str, state: str
-) -> None:
+def test_weights_that_are_not_as_recorded_are_not_shipped(weights: Path, tmp_path: Path, damage: str, state: str) -> None:
     folder = Path(shutil.copytree(weights, tmp_path / "weights"))
     victim = folder / read_ensemble(folder).networks[0].file
     if damage == "change":
@@ -156,9 +154,7 @@ def test_too_much_code_is_refused(weights: Path, tmp_path: Path, monkeypatch: py
         build_dataset.build_bundle(tmp_path, weights, "someone")
 
 
-def test_command_prints_the_tree_and_tells_errors(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_prints_the_tree_and_tells_errors(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert build_dataset.main(["--out", str(tmp_path), "--weights", str(weights), "--full", str(weights)]) == 0
     printed = capsys.readouterr().out
     assert "hcpl-kernel/" in printed and "hcpl-weights-mini/" in printed and "--owner" in printed

@@ -87,9 +87,7 @@ def test_a_start_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_dsas_run_first_and_then_the_best_value_per_second() -> None:
     def spec(name: str, kind: str, value: float, gmac: float, views: int = 1) -> NetworkSpec:
-        return NetworkSpec(
-            name=name, kind=kind, base="b", input_size=96, file=name, value=value, gmac=gmac, views=views
-        )
+        return NetworkSpec(name=name, kind=kind, base="b", input_size=96, file=name, value=value, gmac=gmac, views=views)
 
     networks = [
         spec("cheap_cla", "cla", 0.5, 0.1),

@@ -135,9 +135,7 @@ def test_a_cell_that_fills_the_field_is_one_cell() -> None:
 def test_the_transposed_field_has_the_transposed_cells() -> None:
     nuclei_map, cell_map = draw_maps((90, 150), 12, seed=4)
     _, cells = label_cells(nuclei_map, cell_map)
-    _, turned = label_cells(
-        np.ascontiguousarray(nuclei_map.swapaxes(0, 1)), np.ascontiguousarray(cell_map.swapaxes(0, 1))
-    )
+    _, turned = label_cells(np.ascontiguousarray(nuclei_map.swapaxes(0, 1)), np.ascontiguousarray(cell_map.swapaxes(0, 1)))
     assert cells.max() == turned.max() > 3
     assert best_ious(cells, turned.T).min() > 0.95
 

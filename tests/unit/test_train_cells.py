@@ -40,9 +40,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> CellSet:
     folder = tmp_path_factory.mktemp("set")
     make_dataset(DatasetSettings(fields=6, seed=5, size=128, frequency="balanced"), folder / "fields")
     fields = folder / "fields"
-    source = CellSource(
-        str(fields), str(fields / "train.csv"), masks=str(fields / "masks"), pixel_size=0.32, crop_size=48
-    )
+    source = CellSource(str(fields), str(fields / "train.csv"), masks=str(fields / "masks"), pixel_size=0.32, crop_size=48)
     made = make_cell_set(source, folder / "cells")
     assert np.array_equal(make_cell_set(source, folder / "cells").first, made.first)  # opened, not made again
     with pytest.raises(SettingsError, match="another source"):

@@ -101,7 +101,7 @@ def as_markdown(values: dict[str, Any]) -> str:
     lines += ["", *_table(("class", "AP", "positive fields", "positive cells", PAPER), _class_rows(values))]
     lines += [
         "",
-        f"The column \"{PAPER}\" holds the paper's own figures on the private leaderboard of the competition: another "
+        f'The column "{PAPER}" holds the paper\'s own figures on the private leaderboard of the competition: another '
         "data set, not comparable in height. Its streams are those of one DSA. (few): fewer than "
         f"{FEW_IMAGES} positive fields or {FEW_CELLS} positive cells.",
     ]

@@ -126,7 +126,5 @@ def _heat(green: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uin
     """The green channel, half of it mixed with the map from blue (0) to red (1)."""
     grey = cv2.resize(green, (TILE, TILE), interpolation=cv2.INTER_AREA).astype(np.float32)
     grey *= 255 / max(1.0, float(grey.max()))
-    coloured = cv2.applyColorMap(
-        (cv2.resize(heat, (TILE, TILE)) * 255).astype(np.uint8), cv2.COLORMAP_JET
-    )[..., ::-1]
+    coloured = cv2.applyColorMap((cv2.resize(heat, (TILE, TILE)) * 255).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
     return (grey[..., None] / 2 + coloured / 2).astype(np.uint8)

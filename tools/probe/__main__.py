@@ -96,9 +96,7 @@ def _probe(given: argparse.Namespace) -> dict[str, Any]:
         "cell_stream_alone": macro_average_precision(labels, prob_cell[:, classes]),
         "image_stream_alone": macro_average_precision(labels, prob_image[:, classes]),
         "fine_tuned": {
-            str(fields): validated(
-                fine_tuning(network, spec, cells, fields, given.tune_steps, classes), given.tune_repeats
-            )
+            str(fields): validated(fine_tuning(network, spec, cells, fields, given.tune_steps, classes), given.tune_repeats)
             for fields in given.tune
         },
     }

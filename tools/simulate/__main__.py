@@ -22,9 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8)
     parser.add_argument("--frequency", choices=FREQUENCIES, default="natural", help="how often each class occurs")
     parser.add_argument("--prefix", default="sim", help="what the IDs begin with")
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="processes; they do not change the result"
-    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; they do not change the result")
     given = parser.parse_args(arguments)
     try:
         settings = DatasetSettings(

@@ -143,8 +143,7 @@ def _read_labels(folder: Path) -> dict[str, tuple[int, ...]]:
         if (folder / name).exists():
             table = pd.read_csv(folder / name, dtype=str)
             return {
-                i: tuple(sorted({int(c) for c in v.split("|")}))
-                for i, v in zip(table["ID"], table["Label"], strict=True)
+                i: tuple(sorted({int(c) for c in v.split("|")})) for i, v in zip(table["ID"], table["Label"], strict=True)
             }
     return {}
 

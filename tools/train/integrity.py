@@ -115,9 +115,7 @@ class CompletenessTask:
             bands.append(band_of(fraction))
         return np.stack(crops), torch.from_numpy(np.array(bands, np.int64))
 
-    def losses(
-        self, module: nn.Module, batch: tuple[NDArray[np.uint8], Tensor], device: torch.device
-    ) -> dict[str, Tensor]:
+    def losses(self, module: nn.Module, batch: tuple[NDArray[np.uint8], Tensor], device: torch.device) -> dict[str, Tensor]:
         """Cross-entropy over the four bands, and the accuracy."""
         crops, bands = batch
         bands = bands.to(device)

@@ -279,9 +279,7 @@ def _fingerprint(task: Task, run: RunSettings) -> str:
     return json.dumps(values, sort_keys=True, default=str)
 
 
-def _restore(
-    folder: Path, fingerprint: str, module: nn.Module, optimizer: Any, device: torch.device
-) -> tuple[int, float]:
+def _restore(folder: Path, fingerprint: str, module: nn.Module, optimizer: Any, device: torch.device) -> tuple[int, float]:
     """The step to go on from and the seconds already spent."""
     path = folder / "checkpoint.pt"
     if not path.is_file():

@@ -41,7 +41,7 @@ print(json.dumps({{"import": imported - began, "seconds": seconds, "before": bef
 OURS = ("from hcpl_kernel.conversion import convert", "convert(sys.argv[1], sys.argv[2])")
 # What one would do with a trusted state dict: torch's loader and the library's writer, and the hashes.
 REFERENCE = (
-    "import torch; from safetensors.torch import save_file; from hcpl_kernel.manifest import sha256_of",
+    "import torch; from safetensors.torch import save_file; from hcpl_kernel.models.manifest import sha256_of",
     "path = sys.argv[2] + '/reference.safetensors'; save_file(torch.load(sys.argv[1]), path)\n"
     "sha256_of(sys.argv[1]), sha256_of(path)",
 )
@@ -76,7 +76,7 @@ def measure(code: tuple[str, str], source: Path, folder: Path) -> dict[str, floa
 
 def check(converted: Path, module: nn.Module) -> None:
     """The converted file holds the module's own values, bit for bit."""
-    from hcpl_kernel.weights import load_tensors
+    from hcpl_kernel.models.weights import load_tensors
 
     found, expected = load_tensors(converted), module.state_dict()
     if found.keys() != expected.keys() or not all(torch.equal(found[name], expected[name]) for name in expected):

@@ -22,12 +22,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hcpl_kernel.allocation import keep_freed_memory
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.store import read_crops, write_crops
 from hcpl_kernel.cells.table import CellTable, measure_cells
 from hcpl_kernel.fields.locate import FieldFiles, locate_fields
-from hcpl_kernel.fields.reading import read_field
+from hcpl_kernel.fields.readers.planes import read_field
+from hcpl_kernel.runtime.process_tuning import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, REPEATS = 384, 7

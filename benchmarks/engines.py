@@ -80,8 +80,8 @@ def make_engines(network: Any, side: int, threads: int) -> dict[str, Any]:
     """The engines by name; eager torch is the network itself."""
     import torch
 
-    from hcpl_kernel._openvino import OpenVinoEngine
     from hcpl_kernel.engines import TorchEngine, native_half
+    from hcpl_kernel.engines.openvino import OpenVinoEngine
 
     cpu = torch.device("cpu")
     torch_engine = TorchEngine(copy.deepcopy(network), cpu, native_half(cpu))
@@ -149,9 +149,9 @@ def print_agreement(weights: Path, count: int) -> None:
     import torch
 
     from hcpl_kernel.engines import TorchEngine
-    from hcpl_kernel.ensemble import read_ensemble
+    from hcpl_kernel.models.ensemble import read_ensemble
+    from hcpl_kernel.networks.loading import load_network
     from hcpl_kernel.pipeline.inference import prepare
-    from hcpl_kernel.weights import load_network
 
     ensemble = read_ensemble(weights)
     crops = sample_crops(count, max(spec.input_size for spec in ensemble.networks))

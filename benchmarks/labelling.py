@@ -28,9 +28,9 @@ import numpy as np
 from labelling_reference import label_cells_reference
 from numpy.typing import NDArray
 
-from hcpl_kernel.allocation import keep_freed_memory
+from hcpl_kernel.runtime.process_tuning import keep_freed_memory
 from hcpl_kernel.segmentation import MiniUNet, Segmentator, label_cells, label_cells_paper_half
-from hcpl_kernel.segmentation.segmentator import prepare
+from hcpl_kernel.segmentation.hpa_networks import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK_REPEATS, SLOW_REPEATS = 15, 3

@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from hcpl_kernel.allocation import keep_freed_memory
-from hcpl_kernel.ensemble import read_ensemble
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.classes import CLASS_COUNT
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.networks.loading import load_network
+from hcpl_kernel.runtime.process_tuning import keep_freed_memory
 from hcpl_kernel.settings import from_mapping, read_json
-from hcpl_kernel.weights import load_network
 from tools.evaluate.average_precision import Scored, interval, resample, score
 from tools.evaluate.truth import Matched
 from tools.relabel import relabel

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from kymatio.scattering2d.frontend.torch_frontend import ScatteringTorch2D
 
-from hcpl_kernel.ensemble import read_ensemble
+from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.networks import CellHybridNet, Scattering, build
 
 CASES = ((2, 64), (2, 96), (2, 128), (2, 256), (2, 384), (3, 64), (3, 128), (3, 256), (3, 384))

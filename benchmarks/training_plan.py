@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT))
 
 from hcpl_kernel.bench.counting import count_operations, gigamultiplies  # noqa: E402
 from hcpl_kernel.bench.projecting import BAND, MACHINES, project  # noqa: E402
-from hcpl_kernel.ensemble import read_ensemble  # noqa: E402
+from hcpl_kernel.models.ensemble import read_ensemble  # noqa: E402
+from hcpl_kernel.models.network_spec import NetworkSpec  # noqa: E402
 from hcpl_kernel.networks import build  # noqa: E402
-from hcpl_kernel.networks.spec import NetworkSpec  # noqa: E402
 from hcpl_kernel.segmentation import build_segmentation  # noqa: E402
 from hcpl_kernel.settings import from_mapping, read_json  # noqa: E402
 from tools.train.cells import CellTraining  # noqa: E402

@@ -26,9 +26,9 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from hcpl_kernel.allocation import keep_freed_memory  # noqa: E402
 from hcpl_kernel.bench.networks import measure_network  # noqa: E402
-from hcpl_kernel.devices import describe  # noqa: E402
+from hcpl_kernel.runtime.devices import describe  # noqa: E402
+from hcpl_kernel.runtime.process_tuning import keep_freed_memory  # noqa: E402
 from hcpl_kernel.settings import from_mapping, read_json  # noqa: E402
 from tools.simulate.__main__ import main as simulate  # noqa: E402
 from tools.train.cell_set import CellSet, CellSource, make_cell_set  # noqa: E402

@@ -69,7 +69,7 @@ def make_fields(folder: Path, count: int, cells: int, side: int) -> None:
     import cv2
     import numpy as np
 
-    from hcpl_kernel.fields.locate import CHANNELS
+    from hcpl_kernel.fields.channels import CHANNELS
     from hcpl_kernel.simulation import simulate_field
 
     masks = folder / "masks"
@@ -100,8 +100,8 @@ def make_weights(folder: Path, source: Path, names: Sequence[str] | None = None)
     import torch
     from safetensors.torch import save_file
 
-    from hcpl_kernel.ensemble import read_ensemble
-    from hcpl_kernel.manifest import sha256_of
+    from hcpl_kernel.models.ensemble import read_ensemble
+    from hcpl_kernel.models.manifest import sha256_of
     from hcpl_kernel.networks import build
 
     shutil.copytree(MINI, folder)

@@ -34,7 +34,7 @@ def predict(fields_dir: str | Path, weights: str | Path, output: str | Path, **s
         InputError: if nothing readable was found (a fallback submission is written where IDs are known).
         WeightsError: if weights are missing or damaged.
     """
-    from hcpl_kernel.waiting import sleep_while_waiting
+    from hcpl_kernel.runtime.process_tuning import sleep_while_waiting
 
     sleep_while_waiting()
     from hcpl_kernel.pipeline.run import run

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from hcpl_kernel.ensemble import read_ensemble
+from hcpl_kernel.classes import CLASS_NAMES, SHORT_NAMES
 from hcpl_kernel.errors import WeightsError
-from hcpl_kernel.fields.locate import CHANNELS
-from hcpl_kernel.fusion.classes import CLASS_NAMES, SHORT_NAMES
-from hcpl_kernel.pictures import overlay
-from hcpl_kernel.pipeline.report import format_report
+from hcpl_kernel.fields.channels import CHANNELS
+from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.pipeline.run import RunResult, run
+from hcpl_kernel.report.overlay import overlay
+from hcpl_kernel.report.text import format_report
 from hcpl_kernel.scoring import format_score, mean_average_precision, read_predictions
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.simulation import SimulatedField, simulate_field

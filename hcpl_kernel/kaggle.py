@@ -20,12 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from hcpl_kernel import __version__
-from hcpl_kernel.atomic import atomic_open, atomic_path
 from hcpl_kernel.doctor.examination import examine
 from hcpl_kernel.errors import HcplError
 from hcpl_kernel.fields.kaggle import INPUT_ROOT, find_competition, find_dataset
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.report import FILE_NAME as RUN_REPORT_NAME
+from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from hcpl_kernel.settings import parse_duration
 
 BUNDLE_MARKER = "hcpl_bundle.json"
@@ -128,10 +128,10 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
     from IPython.display import display
     from PIL import Image
 
+    from hcpl_kernel.classes import CLASS_NAMES, SHORT_NAMES
     from hcpl_kernel.fields.locate import locate_fields
-    from hcpl_kernel.fields.reading import read_field
-    from hcpl_kernel.fusion.classes import CLASS_NAMES, SHORT_NAMES
-    from hcpl_kernel.pictures import overlay
+    from hcpl_kernel.fields.readers.planes import read_field
+    from hcpl_kernel.report.overlay import overlay
 
     cells_csv = outcome.work / "cells.csv"
     cells = pd.read_csv(cells_csv, dtype={"ID": str}) if cells_csv.is_file() else pd.DataFrame()

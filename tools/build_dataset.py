@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from hcpl_kernel import __version__
-from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import HcplError, SettingsError, WeightsError
 from hcpl_kernel.kaggle import BUNDLE_MARKER, WEIGHTS_MARKER
-from hcpl_kernel.manifest import read_manifest, sha256_of, verify, write_manifest
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.models.manifest import read_manifest, sha256_of, verify, write_manifest
 from tools._kaggle_metadata import OWNER_PLACEHOLDER, check_dataset_metadata
 from tools._wheelhouse import build_package_wheel, rebuild_wheel
 

@@ -28,7 +28,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hcpl_kernel.errors import HcplError, WeightsError
-from hcpl_kernel.manifest import FileEntry, read_manifest, record, sha256_of
+from hcpl_kernel.models.manifest import FileEntry, read_manifest, record, sha256_of
 
 RECORD = "https://zenodo.org/record/4665863"
 PUBLISHED = {

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import CellPrediction, DsaPrediction
 from hcpl_kernel.integrity.geometry_model import GeometryModel
+from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
+from hcpl_kernel.models.weights import load_geometry_path, resolve_sha256
 from hcpl_kernel.pipeline.network_stage import read_prediction
 from hcpl_kernel.pipeline.report import FILE_NAME
 from hcpl_kernel.pipeline.shards import FIELDS_PER_SHARD, FieldRecord, Shard
 from hcpl_kernel.pipeline.submission_stage import join_shard
-from hcpl_kernel.weights import load_geometry_path, resolve_sha256
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.atomic import atomic_open, atomic_path
 from hcpl_kernel.errors import HcplError, InputError, SettingsError
+from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from tools.train.cell_set import CellSet
 from tools.train.predictions import StoredPredictions
 

@@ -19,14 +19,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hcpl_kernel.atomic import atomic_path
-from hcpl_kernel.ensemble import SCHEMA, GeometrySpec, SegmentationSpec, read_ensemble, write_ensemble
 from hcpl_kernel.errors import HcplError, WeightsError
 from hcpl_kernel.integrity.geometry_model import seed_geometry
-from hcpl_kernel.manifest import member, record
+from hcpl_kernel.models.ensemble import SCHEMA, GeometrySpec, SegmentationSpec, read_ensemble, write_ensemble
+from hcpl_kernel.models.manifest import member, record
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import DualStreamActNet, build
 from hcpl_kernel.networks.base import CellNetwork, Classifier
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.runtime.atomic import atomic_path
 from hcpl_kernel.segmentation import build_segmentation
 from hcpl_kernel.settings import read_json
 

@@ -7,14 +7,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hcpl_kernel.allocation import keep_freed_memory
-from hcpl_kernel.atomic import atomic_open
 from hcpl_kernel.bench.figures import measure_figures, measured_costs, projected_costs, projection_miss
 from hcpl_kernel.bench.printing import as_values, format_figures
 from hcpl_kernel.bench.projecting import find_machines
-from hcpl_kernel.devices import resolve_devices
-from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import WeightsError
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.runtime.atomic import atomic_open
+from hcpl_kernel.runtime.devices import resolve_devices
+from hcpl_kernel.runtime.process_tuning import keep_freed_memory
 
 
 def run_bench(json_path: Path | None, projections: Sequence[str]) -> int:

@@ -18,9 +18,9 @@ from hcpl_kernel.bench.projecting import Machine, machine_of, project
 from hcpl_kernel.bench.sample import PIXEL_SIZE, make_sample
 from hcpl_kernel.bench.stages import FIELD_WORK, FUSE, SEGMENTING_WORK, measure_field_stages, measure_fusing
 from hcpl_kernel.bench.timing import Timing
-from hcpl_kernel.ensemble import Ensemble
+from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.pipeline.inference import GPU_BATCH
-from hcpl_kernel.segmentation.segmentator import prepare
+from hcpl_kernel.segmentation.hpa_networks import prepare
 
 ALLOWANCE = 6.0
 """Seconds for the timed passes of each network: all of it ends in three to four minutes on two quiet cores."""

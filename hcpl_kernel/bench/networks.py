@@ -12,13 +12,13 @@ from torch import nn
 from hcpl_kernel.bench.counting import Operation, count_operations
 from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.engines import Engine, make_engine
-from hcpl_kernel.ensemble import Ensemble
+from hcpl_kernel.engines.fused_normalisation import fuse_normalisation
+from hcpl_kernel.models.ensemble import Ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import CellHybridNet, build
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.networks.folding import fold_normalisation
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.pipeline.inference import GPU_BATCH, prepare
-from hcpl_kernel.segmentation.segmentator import predict
+from hcpl_kernel.segmentation.hpa_networks import predict
 from hcpl_kernel.segmentation.unet import build_segmentation
 
 CPU_BATCH = 4
@@ -59,7 +59,7 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
         allowance: seconds for the timed forward passes.
     """
     network = build(spec).eval()
-    fold_normalisation(network)  # as the engine does; what is counted is what is computed
+    fuse_normalisation(network)  # as the engine does; what is counted is what is computed
     one = torch.rand(1, 4, spec.input_size, spec.input_size)
     operations = count_operations(lambda: _logits(network, network.descriptors(one)), network.state_dict().values())
     engine = make_engine("torch", network, device, spec.input_size)
@@ -101,7 +101,7 @@ def measure_segmentation(ensemble: Ensemble, prepared: np.ndarray, device: torch
 
     Args:
         ensemble: which networks.
-        prepared: (3, h, w) float32, one field as :func:`hcpl_kernel.segmentation.segmentator.prepare` gives it.
+        prepared: (3, h, w) float32, one field as :func:`hcpl_kernel.segmentation.hpa_networks.prepare` gives it.
         device: where they run.
     """
     network = build_segmentation(ensemble.cell).eval()

@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hcpl_kernel.fields.locate import CHANNELS, FieldFiles
+from hcpl_kernel.fields.channels import CHANNELS
+from hcpl_kernel.fields.locate import FieldFiles
 from hcpl_kernel.simulation import simulate_field
 
 SEED = 2

@@ -12,18 +12,18 @@ from hcpl_kernel.bench.sample import PIXEL_SIZE, SampleField
 from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.table import measure_cells
-from hcpl_kernel.ensemble import Ensemble
-from hcpl_kernel.fields.reading import read_field
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.classes import CLASS_COUNT
+from hcpl_kernel.fields.readers.planes import read_field
 from hcpl_kernel.integrity.completeness import BAND_COUNT
 from hcpl_kernel.integrity.geometry import geometry_features
 from hcpl_kernel.integrity.geometry_model import GeometryModel, seed_geometry
+from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.pipeline.field_stage import LABELLERS, _write_labels
 from hcpl_kernel.pipeline.inference import Prediction
 from hcpl_kernel.pipeline.network_stage import _write
 from hcpl_kernel.pipeline.shards import FIELDS_PER_SHARD, FieldRecord, make_shards
 from hcpl_kernel.pipeline.submission_stage import join_shard, write_results
-from hcpl_kernel.segmentation.segmentator import prepare
+from hcpl_kernel.segmentation.hpa_networks import prepare
 from hcpl_kernel.submission.rle import encode_labels
 
 LABELLING = "labelling, "

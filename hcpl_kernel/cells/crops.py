@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from hcpl_kernel.cells.table import CellTable
-from hcpl_kernel.compiling import kernel
-from hcpl_kernel.resampling import CHANNELS, Plan, plan_by_area, plan_linear, sum_columns, sum_rows
+from hcpl_kernel.fields.resampling import CHANNELS, Plan, plan_by_area, plan_linear, sum_columns, sum_rows
+from hcpl_kernel.runtime.compiling import kernel
 
 YELLOW = 3
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hcpl_kernel.atomic import atomic_open
 from hcpl_kernel.errors import DiskSpaceError
+from hcpl_kernel.runtime.atomic import atomic_open
 
 SIZE_STEP = 32
 SMALLEST_SIZE = 64

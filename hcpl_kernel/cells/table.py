@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from hcpl_kernel.compiling import kernel
+from hcpl_kernel.runtime.compiling import kernel
 
 
 @dataclasses.dataclass(frozen=True)

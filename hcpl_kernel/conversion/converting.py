@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from hcpl_kernel import __version__
-from hcpl_kernel.atomic import atomic_path
 from hcpl_kernel.conversion.inert import TensorRecord
 from hcpl_kernel.conversion.state_dict import StateDict, find_state_dict
 from hcpl_kernel.conversion.torch_file import NUMPY_DTYPES, TorchFile, read_torch_file
 from hcpl_kernel.errors import UnsafePickleError, WeightsError
-from hcpl_kernel.manifest import FileEntry, read_manifest, record, sha256_of
+from hcpl_kernel.models.manifest import FileEntry, read_manifest, record, sha256_of
+from hcpl_kernel.runtime.atomic import atomic_path
 
 # Our choice: tensors that share a storage are written once each, which must not multiply a file without bound.
 MAX_GROWTH = 4

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from hcpl_kernel.conversion.inert import Named, Storage, TensorRecord
-from hcpl_kernel.conversion.machine import InertMachine
+from hcpl_kernel.conversion.pickle_vm import InertMachine
 from hcpl_kernel.errors import UnsafePickleError, WeightsError
 
 # Names of storage classes -> (dtype, the NumPy dtype of the same bytes). bfloat16 has none, so its bits are integers.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hcpl_kernel.doctor.device_check import Probe, check_device, check_devices
+from hcpl_kernel.doctor.hardware import DISK_WISHED, check_cores, check_folder, check_memory, scratch_folder
 from hcpl_kernel.doctor.inputs import check_data, check_weights
-from hcpl_kernel.doctor.machine import DISK_WISHED, check_cores, check_folder, check_memory, scratch_folder
 from hcpl_kernel.doctor.packages import check_packages, check_python
-from hcpl_kernel.doctor.probe import Probe, check_devices, run_probe
 from hcpl_kernel.doctor.report import DoctorReport
 from hcpl_kernel.fields.kaggle import INPUT_ROOT
 
@@ -15,7 +15,7 @@ FIT, NOT_FIT = 0, 1
 
 
 def examine(
-    working: Path | None = None, scratch: Path | None = None, inputs: Path = INPUT_ROOT, probe: Probe = run_probe
+    working: Path | None = None, scratch: Path | None = None, inputs: Path = INPUT_ROOT, probe: Probe = check_device
 ) -> DoctorReport:
     """Check everything that a run needs. Nothing is changed; a small temporary file is written and removed.
 

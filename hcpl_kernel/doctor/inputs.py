@@ -7,10 +7,10 @@ from pathlib import Path
 
 import hcpl_kernel
 from hcpl_kernel.doctor.report import Finding
-from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.fields.kaggle import INPUT_ROOT, LAYOUTS, find_competition
-from hcpl_kernel.manifest import FileStatus, verify
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.models.manifest import FileStatus, verify
 
 SHOWN = 3
 

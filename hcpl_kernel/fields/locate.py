@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.fields.channels import CHANNELS
 
-CHANNELS = ("red", "green", "blue", "yellow")
 # In the order of preference: where a channel exists twice, the format that loses nothing is read.
 EXTENSIONS = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 

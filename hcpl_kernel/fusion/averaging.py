@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hcpl_kernel.ensemble import FusionSpec
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
 from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
 from hcpl_kernel.fusion.negative import apply_negative_rule
+from hcpl_kernel.models.ensemble import FusionSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
 
 
 def fuse_image_and_cell(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hcpl_kernel.classes import NEGATIVE
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.fusion.classes import NEGATIVE
 
 
 def apply_negative_rule(prob: np.ndarray, rule: str) -> np.ndarray:

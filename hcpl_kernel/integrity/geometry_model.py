@@ -9,8 +9,8 @@ import numpy as np
 import xgboost
 from scipy.stats import rankdata
 
-from hcpl_kernel.atomic import atomic_path
 from hcpl_kernel.errors import InputError, WeightsError
+from hcpl_kernel.runtime.atomic import atomic_path
 
 FEATURES = (
     "box_height",

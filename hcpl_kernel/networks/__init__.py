@@ -1,6 +1,6 @@
 """The networks of the paper: crops of single cells in, logits of the nineteen classes out.
 
-The exports are lazy (PEP 562), so that importing this package or `spec` pulls in neither torch nor timm.
+The exports are lazy (PEP 562), so that importing this package pulls in neither torch nor timm.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hcpl_kernel.networks.building import build
     from hcpl_kernel.networks.cla import CellActNet
     from hcpl_kernel.networks.clh import CellHybridNet
     from hcpl_kernel.networks.completeness import CompletenessNet
     from hcpl_kernel.networks.dsa import DualStreamActNet
+    from hcpl_kernel.networks.registry import build
     from hcpl_kernel.networks.scattering import Scattering
-    from hcpl_kernel.networks.spec import NetworkSpec
     from hcpl_kernel.networks.weibull import PowerNormalisation, WeibullActivation
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "CellHybridNet",
     "CompletenessNet",
     "DualStreamActNet",
-    "NetworkSpec",
     "PowerNormalisation",
     "Scattering",
     "WeibullActivation",
@@ -35,12 +33,10 @@ _MODULES = {
     "CellHybridNet": "clh",
     "CompletenessNet": "completeness",
     "DualStreamActNet": "dsa",
-    "NetworkSpec": "spec",
     "PowerNormalisation": "weibull",
     "Scattering": "scattering",
     "WeibullActivation": "weibull",
-    # not `build.py`: a module of that name would shadow the function once it is imported
-    "build": "building",
+    "build": "registry",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hcpl_kernel.compiling import kernel
+from hcpl_kernel.runtime.compiling import kernel
 
 
 @kernel

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.models.network_spec import NetworkSpec
 
 CHANNELS = 4
 LABEL_PRIOR = 0.08
@@ -43,7 +43,7 @@ class CellNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, CHANNELS, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, CHANNELS, 1, 1), persistent=False)
         self.input_precision: torch.dtype | None = None
-        """Where it is set, the base takes its input in two parts (:mod:`hcpl_kernel.networks.halves`)."""
+        """Where it is set, the base takes its input in two parts (:mod:`hcpl_kernel.engines.split_precision`)."""
         self.features = self._probe()
 
     def standardise(self, cells: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.classes import CLASS_COUNT
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import LABEL_PRIOR, CellNetwork, Classifier
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.networks.weibull import WeibullPooling
 
 

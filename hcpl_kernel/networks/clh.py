@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CHANNELS, LABEL_PRIOR, CellNetwork, Classifier
 from hcpl_kernel.networks.scattering import Scattering
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.settings import from_mapping
 
 STRIDES = (4, 8)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork, Classifier
-from hcpl_kernel.networks.spec import NetworkSpec
 
 CUT_CLASSES = ("below 30 %", "30-50 %", "50-80 %", "80-100 %")
 """The part of the cell that is missing, in the order of the logits."""

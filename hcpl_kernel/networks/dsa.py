@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import LABEL_PRIOR, CellNetwork, Classifier
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.networks.weibull import WeibullPooling
 
 

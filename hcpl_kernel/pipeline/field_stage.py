@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from hcpl_kernel.atomic import atomic_path
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.store import affordable_size, free_bytes, write_crops
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import FieldError, HcplError
 from hcpl_kernel.fields.locate import FieldFiles
-from hcpl_kernel.fields.reading import field_size, read_fields
+from hcpl_kernel.fields.readers.planes import field_size, read_fields
 from hcpl_kernel.integrity.geometry import geometry_features
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.ledger import Ledger
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.shards import FieldRecord, Shard
+from hcpl_kernel.runtime.atomic import atomic_path
 from hcpl_kernel.segmentation import Segmentator, label_cells, label_cells_paper_half
 from hcpl_kernel.submission.rle import encode_labels
 

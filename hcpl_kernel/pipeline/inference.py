@@ -10,12 +10,12 @@ import torch
 from torch.nn import functional
 
 from hcpl_kernel.cells.crops import YELLOW
-from hcpl_kernel.cells.shrinking import shrink_crops
-from hcpl_kernel.devices import memory_format
+from hcpl_kernel.cells.network_input import shrink_crops
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.engines import make_engine
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.runtime.devices import memory_format
 
 CPU_BATCH = 16
 GPU_BATCH = 64

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from hcpl_kernel.atomic import atomic_path
 from hcpl_kernel.cells.store import read_crops
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.inference import Prediction, Predictor
 from hcpl_kernel.pipeline.ledger import Ledger
 from hcpl_kernel.pipeline.shards import Shard, field_of_cell
+from hcpl_kernel.runtime.atomic import atomic_path
 
 
 @dataclasses.dataclass(frozen=True)

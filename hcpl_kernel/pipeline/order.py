@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.models.network_spec import NetworkSpec
 
 
 def by_value_per_second(networks: Sequence[NetworkSpec], views: int | None) -> list[NetworkSpec]:
@@ -19,6 +19,6 @@ def by_value_per_second(networks: Sequence[NetworkSpec], views: int | None) -> l
     """
 
     def key(spec: NetworkSpec) -> tuple[bool, float, str]:
-        return spec.kind != "dsa", -spec.value / (spec.gmac * (views or spec.views)), spec.name
+        return spec.kind != "dsa", -spec.validation_map / (spec.gmac * (views or spec.views)), spec.name
 
     return sorted(networks, key=key)

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hcpl_kernel
-from hcpl_kernel.atomic import atomic_open
-from hcpl_kernel.errors import InputError
+from hcpl_kernel.runtime.atomic import atomic_open
 
 FILE_NAME = "run_report.json"
 PACKAGES = ("torch", "timm", "numpy", "pandas", "opencv-python-headless", "opencv-python", "numba", "xgboost", "safetensors")
@@ -86,29 +85,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def format_report(folder: Path) -> str:
-    """The report of a work folder as text for people.
-
-    Raises:
-        InputError: if the folder holds no report.
-    """
-    path = folder / FILE_NAME
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is no readable run report ({error}); is {folder} a work folder?") from error
-    counts, weights = values["counts"], values["weights"]
-    lines = [
-        f"weights   {weights.get('name')}" + ("" if weights.get("trained") else "  (UNTRAINED: probabilities mean nothing)"),
-        f"device    {values['device']}",
-        f"fields    {counts.get('fields', 0)}, readable {counts.get('readable', 0)}, cells {counts.get('cells', 0)}",
-    ]
-    lines += [f"stage     {name:<22} {facts['seconds']:9.1f} s" for name, facts in values["stages"].items()]
-    for name, facts in values["networks"].items():
-        speed = f"{facts['seconds']:9.1f} s" if facts["state"] == "done" else "left out: " + facts.get("reason", "")
-        lines.append(f"network   {name:<22} {speed}")
-    lines += [f"problem   {entry['ID']}: {entry['reason']}" for entry in values["problems"]]
-    lines += [f"degraded  {text}" for text in values["degradations"]]
-    return "\n".join(lines)

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from hcpl_kernel.allocation import keep_freed_memory
-from hcpl_kernel.devices import describe, resolve_devices
 from hcpl_kernel.engines import segmentation_engine
-from hcpl_kernel.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.fields.locate import FieldFiles, locate_fields
-from hcpl_kernel.fields.reading import field_size
+from hcpl_kernel.fields.readers.planes import field_size
 from hcpl_kernel.integrity.geometry_model import GeometryModel
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.weights import load_geometry_path, resolve_sha256, verify_parts
+from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.field_stage import TOO_LATE, FieldWork, run_fields
 from hcpl_kernel.pipeline.ledger import Ledger, fingerprint
@@ -29,10 +29,12 @@ from hcpl_kernel.pipeline.order import by_value_per_second
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.shards import FieldRecord, make_shards
 from hcpl_kernel.pipeline.submission_stage import join_shard, write_fallback, write_results
-from hcpl_kernel.segmentation.segmentator import Segmentator
+from hcpl_kernel.runtime.devices import describe, resolve_devices
+from hcpl_kernel.runtime.process_tuning import keep_freed_memory
+from hcpl_kernel.segmentation.hpa_networks import Segmentator
+from hcpl_kernel.segmentation.loading import load_segmentation
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission.writing import read_sample
-from hcpl_kernel.weights import load_geometry_path, load_network, load_segmentation, resolve_sha256, verify_parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,7 +248,7 @@ class _Run:
     def _network_prints(self, spec: NetworkSpec, field_prints: Sequence[str], ensemble: Ensemble) -> list[str]:
         """What a network's prediction of each shard depends on."""
         # what only fusion and the report use does not make a prediction anew
-        computed = dataclasses.replace(spec, value=0.0, weight=1.0, gmac=1.0, trained=False, provenance={})
+        computed = dataclasses.replace(spec, validation_map=0.0, weight=1.0, gmac=1.0, trained=False, provenance={})
         what = fingerprint(computed, resolve_sha256(ensemble.folder, spec), self._settings.views, self._settings.engine)
         return [fingerprint(what, fields) for fields in field_prints]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hcpl_kernel.atomic import atomic_open
 from hcpl_kernel.cells.table import CellTable
 from hcpl_kernel.fields.locate import FieldFiles
+from hcpl_kernel.runtime.atomic import atomic_open
 
 FIELDS_PER_SHARD = 16
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from hcpl_kernel.atomic import atomic_open
-from hcpl_kernel.ensemble import Ensemble
+from hcpl_kernel.classes import CLASS_COUNT, CLASS_NAMES
 from hcpl_kernel.fusion.averaging import CellPrediction, DsaPrediction, apply_integrity, ensemble_probabilities
-from hcpl_kernel.fusion.classes import CLASS_COUNT, CLASS_NAMES
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.integrity.weight import integrity_weight
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.models.ensemble import Ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.pipeline.network_stage import read_prediction
 from hcpl_kernel.pipeline.shards import FieldRecord, Shard, field_of_cell
+from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.submission.reading import HEADER
 from hcpl_kernel.submission.writing import (
     SampleSubmission,

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
+from hcpl_kernel.classes import CLASS_COUNT, CLASS_NAMES
 from hcpl_kernel.errors import InputError, SubmissionError
-from hcpl_kernel.fusion.classes import CLASS_COUNT, CLASS_NAMES
 from hcpl_kernel.submission.rle import decode_counts
 
 if TYPE_CHECKING:

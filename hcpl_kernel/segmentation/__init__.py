@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hcpl_kernel.segmentation.hpa_networks import Segmentator
     from hcpl_kernel.segmentation.labelling import label_cells
     from hcpl_kernel.segmentation.paper_half import label_cells_paper_half
-    from hcpl_kernel.segmentation.segmentator import Segmentator
     from hcpl_kernel.segmentation.unet import DPNUNet, MiniUNet, build_segmentation
 
 __all__ = ["DPNUNet", "MiniUNet", "Segmentator", "build_segmentation", "label_cells", "label_cells_paper_half"]
@@ -20,7 +20,7 @@ _MODULES = {
     "DPNUNet": "unet",
     "MiniUNet": "unet",
     "build_segmentation": "unet",
-    "Segmentator": "segmentator",
+    "Segmentator": "hpa_networks",
     "label_cells": "labelling",
     "label_cells_paper_half": "paper_half",
 }

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.compiling import kernel
+from hcpl_kernel.runtime.compiling import kernel
 from hcpl_kernel.segmentation import _limits as limits
+from hcpl_kernel.segmentation._components import count_areas, drop_small, free_where, pieces, split_labels
 from hcpl_kernel.segmentation._heap_watershed import flood
 from hcpl_kernel.segmentation._maps import Labels, above, frame, repeat_edge
-from hcpl_kernel.segmentation._pieces import count_areas, drop_small, free_where, pieces, split_labels
 
 # Of `label_nuclei`; nuclei that cells grow from need larger seeds.
 LONE_SEED_AREA = 10

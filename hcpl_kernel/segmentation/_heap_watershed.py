@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.compiling import kernel
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.runtime.compiling import kernel
 from hcpl_kernel.segmentation._watershed import neighbours
 
 # A heap entry: level (8 bits), age (28), index of the pixel, for seeds only (26).

@@ -11,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.compiling import kernel
-from hcpl_kernel.resampling import Plan, sum_rows
+from hcpl_kernel.fields.resampling import Plan, sum_rows
+from hcpl_kernel.runtime.compiling import kernel
 
 
 def rescale(plane: NDArray, shape: tuple[int, int]) -> NDArray[np.float32]:

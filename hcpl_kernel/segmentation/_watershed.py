@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.compiling import kernel
+from hcpl_kernel.runtime.compiling import kernel
 
 
 def flood(levels: NDArray[np.uint8], labels: NDArray[np.int32]) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.segmentation import _limits as limits
+from hcpl_kernel.segmentation._boundary import trim
+from hcpl_kernel.segmentation._components import drop_small, free_where, number_in_order, pieces, split_labels
 from hcpl_kernel.segmentation._enlarge import enlarge
 from hcpl_kernel.segmentation._exact import label_exact
-from hcpl_kernel.segmentation._gaps import fill_enclosed
+from hcpl_kernel.segmentation._hole_filling import fill_enclosed
 from hcpl_kernel.segmentation._maps import BLOCK, Labels, above, checked_shape, frame, repeat_edge, seed_mask
-from hcpl_kernel.segmentation._pieces import drop_small, free_where, number_in_order, pieces, split_labels
-from hcpl_kernel.segmentation._trimming import trim
 from hcpl_kernel.segmentation._watershed import flood
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.segmentation import _limits as limits
+from hcpl_kernel.segmentation._components import drop_small, free_where, pieces, split_labels
 from hcpl_kernel.segmentation._maps import Labels, above, checked_shape, frame, seed_mask
-from hcpl_kernel.segmentation._pieces import drop_small, free_where, pieces, split_labels
 from hcpl_kernel.segmentation._watershed import flood
 
 

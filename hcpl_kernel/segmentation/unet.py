@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hcpl_kernel.ensemble import SegmentationSpec
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.models.ensemble import SegmentationSpec
 
 # Output channels of the five encoder stages, at strides 2, 4, 8, 16, 32.
 _DPN_CHANNELS = (64, 336, 704, 1552, 2688)

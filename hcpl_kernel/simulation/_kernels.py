@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hcpl_kernel.compiling import kernel
+from hcpl_kernel.runtime.compiling import kernel
 
 # Angles (radians) by which a blocked fibre may turn, tried in this order: it follows what blocks it.
 TURNS = np.array([0.3, -0.3, 0.6, -0.6, 1.0, -1.0, 1.5, -1.5])

@@ -9,15 +9,15 @@ import numpy as np
 
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.simulation.anatomy import make_anatomy
-from hcpl_kernel.simulation.camera import expose
-from hcpl_kernel.simulation.culture import draw_culture
-from hcpl_kernel.simulation.labelling import (
+from hcpl_kernel.simulation.annotation import (
     SPINDLE,
     check_classes,
     draw_cell_classes,
     draw_image_classes,
     draw_weak_labels,
 )
+from hcpl_kernel.simulation.camera import expose
+from hcpl_kernel.simulation.culture import draw_culture
 from hcpl_kernel.simulation.layout import make_layout
 from hcpl_kernel.simulation.markers import microtubule_light, nuclear_light, reticulum_light
 from hcpl_kernel.simulation.protein import Stage, protein_light

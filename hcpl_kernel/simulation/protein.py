@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hcpl_kernel.fusion.classes import NEGATIVE
+from hcpl_kernel.classes import NEGATIVE
 from hcpl_kernel.simulation._kernels import largest_in_each
 from hcpl_kernel.simulation.anatomy import Anatomy
 from hcpl_kernel.simulation.markers import between_cells, spindle_light

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hcpl_kernel.compiling import kernel
+from hcpl_kernel.runtime.compiling import kernel
 
 MAX_PIXELS = 2**28
 COUNT_CHARS = 6

@@ -6,8 +6,8 @@ import dataclasses
 import math
 from pathlib import Path
 
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError, SubmissionError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
 from hcpl_kernel.submission.reading import HEADER, open_rows
 from hcpl_kernel.submission.rle import decode_counts
 from hcpl_kernel.submission.writing import SampleSubmission, read_sample

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.atomic import atomic_open
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError, SubmissionError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.submission.reading import HEADER, open_rows
 from hcpl_kernel.submission.rle import empty_mask
 

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from hcpl_kernel.conversion import convert
 from hcpl_kernel.errors import SettingsError, UnsafePickleError, WeightsError
-from hcpl_kernel.manifest import read_manifest, verify
-from hcpl_kernel.weights import load_into, load_tensors
+from hcpl_kernel.models.manifest import read_manifest, verify
+from hcpl_kernel.models.weights import load_into, load_tensors
 from tests.attacks.forge import FLOATS, legacy_file, legacy_storage, number, state_dict, storage, tensor, text, zip_file
 
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hcpl_kernel.conversion import convert, machine
+from hcpl_kernel.conversion import convert, pickle_vm
 from hcpl_kernel.errors import UnsafePickleError, WeightsError
-from hcpl_kernel.weights import load_tensors
+from hcpl_kernel.models.weights import load_tensors
 from tests.attacks.forge import (
     FLOATS,
     call,
@@ -260,7 +260,7 @@ def test_opcodes_that_ask_for_huge_memory_get_none(tmp_path: Path, program: byte
 
 
 def test_programs_that_never_seem_to_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "MAX_OPERATIONS", 20_000)
+    monkeypatch.setattr(pickle_vm, "MAX_OPERATIONS", 20_000)
     pairs = b"](" + b"K\x01K\x02\x86" * 1000 + b"e"
     for program in (
         b"]" * 30_000,
@@ -312,10 +312,10 @@ def test_modules_that_contain_themselves_or_grow_exponentially(tmp_path: Path) -
 def test_every_opcode_is_handled_or_refused(tmp_path: Path) -> None:
     """A later Python's opcode is refused, not skipped; those of today are all known."""
     known = {
-        *machine.PUSHES,
-        *machine.CONSTANTS,
-        *machine.CONTAINERS,
-        *machine.OPERATIONS,
+        *pickle_vm.PUSHES,
+        *pickle_vm.CONSTANTS,
+        *pickle_vm.CONTAINERS,
+        *pickle_vm.OPERATIONS,
         "PROTO",
         "FRAME",
         "STOP",

@@ -13,7 +13,7 @@ from nbclient.exceptions import CellExecutionError
 from hcpl_kernel.submission import validate_submission
 from tools.build_dataset import ROOT, build_bundle
 
-from .machine import Field, Machine, pictures
+from .kaggle_mount import Field, Machine, pictures
 
 LEFT = {"submission.csv", "hcpl_report.json"}
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hcpl_kernel.fields.locate import CHANNELS
+from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.simulation import simulate_field
 
 MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"

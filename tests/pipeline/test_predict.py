@@ -17,7 +17,7 @@ import pytest
 import hcpl_kernel
 from hcpl_kernel.cli import main
 from hcpl_kernel.engines import TorchEngine
-from hcpl_kernel.fields.locate import CHANNELS
+from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.pipeline import field_stage, network_stage
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.submission import decode_mask, validate_submission

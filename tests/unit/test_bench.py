@@ -19,7 +19,8 @@ from hcpl_kernel.bench.projecting import MACHINES, Machine, find_machines, machi
 from hcpl_kernel.bench.sample import class_map, make_sample
 from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.errors import SettingsError, WeightsError
-from hcpl_kernel.networks import NetworkSpec, build
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.networks import build
 from hcpl_kernel.segmentation import label_cells
 
 MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"
@@ -127,7 +128,7 @@ def test_the_plan_is_in_hours() -> None:
 
 
 def test_the_sample_can_be_decoded_and_segmented_back(tmp_path: Path) -> None:
-    from hcpl_kernel.fields.reading import read_field
+    from hcpl_kernel.fields.readers.planes import read_field
 
     sample = make_sample(tmp_path, side=1024)
     assert (read_field(sample.files) == sample.image).all() and sample.image.dtype == np.uint16

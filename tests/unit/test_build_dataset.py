@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from hcpl_kernel import __version__
-from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import InputError, SettingsError, WeightsError
-from hcpl_kernel.manifest import record, verify
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.models.manifest import record, verify
 from tools import build_dataset
 from tools._kaggle_metadata import check_dataset_metadata, check_kernel_metadata, slug_of
 from tools._wheelhouse import rebuild_wheel

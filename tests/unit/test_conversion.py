@@ -19,8 +19,8 @@ from torch import nn
 
 from hcpl_kernel.conversion import convert
 from hcpl_kernel.errors import WeightsError
-from hcpl_kernel.manifest import FileEntry, read_manifest, sha256_of, write_manifest
-from hcpl_kernel.weights import load_into, load_tensors
+from hcpl_kernel.models.manifest import FileEntry, read_manifest, sha256_of, write_manifest
+from hcpl_kernel.models.weights import load_into, load_tensors
 
 LAYOUTS = ("zip", "legacy")
 

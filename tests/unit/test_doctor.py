@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 
-from hcpl_kernel.doctor import DoctorReport, Finding, examine, packages
-from hcpl_kernel.doctor import probe as probing
-from hcpl_kernel.doctor._probe import MARK
+from hcpl_kernel.doctor import DoctorReport, Finding, device_check, examine, packages
+from hcpl_kernel.doctor._device_check_program import MARK
+from hcpl_kernel.doctor.device_check import Outcome, check_device, check_devices, diagnose, parse
+from hcpl_kernel.doctor.hardware import check_cores, check_folder, check_memory
 from hcpl_kernel.doctor.inputs import check_data, check_weights
-from hcpl_kernel.doctor.machine import check_cores, check_folder, check_memory
-from hcpl_kernel.doctor.probe import Outcome, check_devices, diagnose, parse, run_probe
-from hcpl_kernel.manifest import FileEntry, sha256_of, write_manifest
+from hcpl_kernel.models.manifest import FileEntry, sha256_of, write_manifest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 P100 = {
@@ -54,7 +53,7 @@ def gpu(**changes: Any) -> Outcome:
 
 
 def test_the_cpu_convolves_in_a_real_child_process() -> None:
-    outcome = run_probe("cpu")
+    outcome = check_device("cpu")
     assert outcome.result is not None and outcome.result["error"] is None
     finding = diagnose(outcome)
     assert (finding.check, finding.state) == ("cpu", "ok")
@@ -62,7 +61,7 @@ def test_the_cpu_convolves_in_a_real_child_process() -> None:
 
 
 def test_a_probe_that_hangs_is_ended() -> None:
-    outcome = run_probe("cpu", timeout=0.05)
+    outcome = check_device("cpu", timeout=0.05)
     assert outcome.code is None
     assert "did not end in time" in diagnose(outcome).found
 
@@ -80,7 +79,7 @@ def test_a_broken_torch_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text(body)
     monkeypatch.syspath_prepend(str(tmp_path))
-    finding = diagnose(run_probe("cpu"))
+    finding = diagnose(check_device("cpu"))
     assert finding.state == "problem"
     assert re.search(message, finding.found), finding.found
     assert "install torch" in finding.advice
@@ -157,13 +156,13 @@ def test_gpus_that_torch_does_not_see(build: str | None, listed: int, state: str
 
 def test_the_driver_is_asked_and_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert probing.count_driver_gpus() == 0
+    assert device_check.count_driver_gpus() == 0
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'GPU 0: Tesla T4 (UUID: GPU-1)'\necho 'GPU 1: Tesla T4 (UUID: GPU-2)'\n")
     tool.chmod(0o755)
-    assert probing.count_driver_gpus() == 2
+    assert device_check.count_driver_gpus() == 2
     tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
-    assert probing.count_driver_gpus() == 0
+    assert device_check.count_driver_gpus() == 0
 
 
 # ---- Python and packages

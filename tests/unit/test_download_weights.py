@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hcpl_kernel.errors import WeightsError
-from hcpl_kernel.manifest import read_manifest, sha256_of
+from hcpl_kernel.models.manifest import read_manifest, sha256_of
 from tools.download_weights import PUBLISHED, download, main
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB

@@ -12,10 +12,11 @@ import torch
 
 from hcpl_kernel.engines import TorchEngine, make_engine, native_half, segmentation_engine
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.networks import NetworkSpec, build
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.networks import build
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.segmentation import MiniUNet
-from hcpl_kernel.segmentation.segmentator import predict
+from hcpl_kernel.segmentation.hpa_networks import predict
 
 CPU = torch.device("cpu")
 SIDE = 64
@@ -47,7 +48,7 @@ def cells() -> torch.Tensor:
 
 def openvino_engine(network: torch.nn.Module, precision: str):  # type: ignore[no-untyped-def]
     pytest.importorskip("openvino", reason="the extra 'cpu' is not installed")
-    from hcpl_kernel._openvino import OpenVinoEngine
+    from hcpl_kernel.engines.openvino import OpenVinoEngine
 
     return OpenVinoEngine(copy.deepcopy(network), SIDE, precision, threads=1)
 

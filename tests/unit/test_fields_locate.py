@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.fields.locate import CHANNELS, locate_fields
+from hcpl_kernel.fields.channels import CHANNELS
+from hcpl_kernel.fields.locate import locate_fields
 
 
 def touch(folder: Path, *names: str) -> None:

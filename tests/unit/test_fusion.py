@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hcpl_kernel.ensemble import FUSION_ORDERS, NEGATIVE_RULES, FusionSpec
+from hcpl_kernel.classes import CLASS_COUNT, NEGATIVE
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fusion.averaging import (
     CellPrediction,
@@ -17,9 +17,9 @@ from hcpl_kernel.fusion.averaging import (
     mean_image_stream,
     weighted_mean,
 )
-from hcpl_kernel.fusion.classes import CLASS_COUNT, NEGATIVE
 from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
 from hcpl_kernel.fusion.negative import apply_negative_rule
+from hcpl_kernel.models.ensemble import FUSION_ORDERS, NEGATIVE_RULES, FusionSpec
 
 FIELD_OF_CELL = np.array([0, 0, 1])
 FUSED, ROUTED = 0, 11

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.pipeline import inference
 from hcpl_kernel.pipeline.inference import Predictor, prepare, view
 
@@ -39,7 +39,7 @@ def test_masked_crops_are_black_outside_the_cell_and_kept_ones_are_not() -> None
     stored = np.full((1, 64, 64, 4), 200, np.uint8)  # 200 is even: nothing is masked in
     stored[0, :32, :, 3] |= 1
     masked = prepare(stored, spec(crop="masked"), CPU)
-    kept = prepare(stored, spec(crop="kept"), CPU)
+    kept = prepare(stored, spec(crop="unmasked"), CPU)
     assert (masked[:, :, 32:] == 0).all() and (kept[:, :3] == 200 / 255).all()
     torch.testing.assert_close(masked[:, :3, :32], kept[:, :3, :32])
     assert masked.is_contiguous(memory_format=torch.channels_last)

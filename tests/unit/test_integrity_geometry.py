@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import InputError, WeightsError
 from hcpl_kernel.fields.locate import locate_fields
-from hcpl_kernel.fields.reading import read_field
+from hcpl_kernel.fields.readers.planes import read_field
 from hcpl_kernel.integrity.geometry import FEATURES, GeometryModel, geometry_features, seed_geometry, train_geometry
 from hcpl_kernel.integrity.geometry_model import area_under_roc, save_booster
 

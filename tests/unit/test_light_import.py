@@ -9,7 +9,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["hcpl_kernel", "hcpl_kernel.cli", "hcpl_kernel.ensemble", "hcpl_kernel.networks", "hcpl_kernel.segmentation"]
+    "module",
+    ["hcpl_kernel", "hcpl_kernel.cli", "hcpl_kernel.models.ensemble", "hcpl_kernel.networks", "hcpl_kernel.segmentation"],
 )
 def test_no_heavy_library_is_imported(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'timm', 'cv2') if m in sys.modules])"

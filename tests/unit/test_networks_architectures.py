@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.networks import NetworkSpec, build
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.networks import build
 
 SIDE = 64
 SMALL_SWIN = {"img_size": SIDE, "window_size": 4, "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}
@@ -257,7 +258,7 @@ def test_a_spec_checks_its_values(changes: dict[str, Any], message: str) -> None
 
 def test_importing_the_package_and_the_spec_imports_no_torch() -> None:
     code = (
-        "import sys, json, hcpl_kernel.networks, hcpl_kernel.networks.spec; from hcpl_kernel.networks import NetworkSpec;"
+        "import sys, json, hcpl_kernel.networks; from hcpl_kernel.models.network_spec import NetworkSpec;"
         "print(json.dumps([m for m in ('torch', 'timm', 'numba', 'cv2', 'kymatio') if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hcpl_kernel.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.errors import WeightsError
-from hcpl_kernel.networks import NetworkSpec, build
-from hcpl_kernel.weights import load_network, verify_parts
+from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.weights import verify_parts
+from hcpl_kernel.networks import build
+from hcpl_kernel.networks.loading import load_network
 from tools.seed_weights import random_cells, seed_folder
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from hcpl_kernel.atomic import atomic_open
-from hcpl_kernel.devices import describe, memory_format, resolve_devices
 from hcpl_kernel.errors import DeviceError, InputError, SettingsError
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.ledger import FILE_NAME, Ledger, fingerprint
 from hcpl_kernel.pipeline.order import by_value_per_second
-from hcpl_kernel.pipeline.report import RunReport, format_report
+from hcpl_kernel.pipeline.report import RunReport
+from hcpl_kernel.report.text import format_report
+from hcpl_kernel.runtime.atomic import atomic_open
+from hcpl_kernel.runtime.devices import describe, memory_format, resolve_devices
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ from hypothesis.extra import numpy as hnp
 import hcpl_kernel
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.segmentation import _heap_watershed, _watershed, label_cells, label_cells_paper_half
-from hcpl_kernel.segmentation._gaps import fill_enclosed
+from hcpl_kernel.segmentation._components import drop_small, pieces, split_labels
+from hcpl_kernel.segmentation._hole_filling import fill_enclosed
 from hcpl_kernel.segmentation._limits import cell_threshold
 from hcpl_kernel.segmentation._maps import frame
-from hcpl_kernel.segmentation._pieces import drop_small, pieces, split_labels
 
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = {

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from hcpl_kernel.ensemble import SegmentationSpec
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.models.ensemble import SegmentationSpec
 from hcpl_kernel.segmentation import DPNUNet, MiniUNet, build_segmentation
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hcpl_kernel.ensemble import FusionSpec, read_ensemble
 from hcpl_kernel.errors import SettingsError, WeightsError
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.models.ensemble import FusionSpec, read_ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.settings import PredictSettings, from_mapping, parse_duration, read_json
 
 CHECKOUT = Path(__file__).resolve().parents[2]

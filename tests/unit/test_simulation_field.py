@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from hcpl_kernel.classes import CLASS_COUNT, NEGATIVE
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.fusion.classes import CLASS_COUNT, NEGATIVE
 from hcpl_kernel.simulation import SimulatedField, simulate_field
 
 SHAPE = (320, 256)

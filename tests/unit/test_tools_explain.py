@@ -13,9 +13,9 @@ import torch
 from conftest import TinyRun
 from torch import Tensor, nn
 
-from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.weights import load_network
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.networks.loading import load_network
 from tools.explain.__main__ import main
 from tools.explain.described import FieldCells, load_explained, read_cells
 from tools.explain.embedding import describe_single_labels, project, read_single_labels

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
 from hcpl_kernel.networks.dsa import DualStreamActNet
-from hcpl_kernel.networks.spec import NetworkSpec
 from tools.probe.__main__ import main
 from tools.probe.finetuning import fine_tuning
 from tools.probe.folds import cross_validate, frequent_classes, macro_average_precision

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import TinyRun
 
-from hcpl_kernel.ensemble import FusionSpec, read_ensemble
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fusion.averaging import CellPrediction
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.models.ensemble import FusionSpec, read_ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
 from tools.evaluate import variants
 from tools.finished_run import open_run
 from tools.select_ensemble.__main__ import main
@@ -128,7 +128,9 @@ def test_whole_selection(tiny_run: TinyRun, tmp_path: Path, capsys) -> None:
 
     assert main([*given, "--write"]) == 0
     chosen = read_ensemble(weights)
-    assert {network.name: network.value for network in chosen.networks} == {n: round(e["value"], 4) for n, e in kept.items()}
+    assert {network.name: network.validation_map for network in chosen.networks} == {
+        n: round(e["value"], 4) for n, e in kept.items()
+    }
     assert chosen.fusion.cell_only == tuple(entry["class"] for entry in found["routing"] if not entry["fused"])
     run = open_run(tiny_run.work, weights)  # the run can be joined anew
     assert [network.name for network in run.networks] == [network.name for network in chosen.networks]

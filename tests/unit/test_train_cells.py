@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.table import measure_cells
-from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import InputError, SettingsError, WeightsError
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.settings import from_mapping, read_json
 from hcpl_kernel.simulation import simulate_field
 from tools.simulate.dataset import DatasetSettings, make_dataset

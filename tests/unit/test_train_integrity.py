@@ -8,8 +8,8 @@ import pytest
 
 from hcpl_kernel.cells.crops import crop_cells, split_mask
 from hcpl_kernel.cells.table import measure_cells
+from tools.train.corrupted_labels import SpoilSettings, spoil, spoilt_cells
 from tools.train.integrity import cut_crop
-from tools.train.spoiling import SpoilSettings, spoil, spoilt_cells
 
 
 def disk_crop() -> np.ndarray:

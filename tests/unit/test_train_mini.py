@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.settings import from_mapping, read_json
 from tools.train.candidates import CandidateTraining, prepare, train_candidates
 from tools.train.loop import TrainingError

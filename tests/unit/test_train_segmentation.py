@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from hcpl_kernel.ensemble import SegmentationSpec
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.manifest import read_manifest, sha256_of
+from hcpl_kernel.models.ensemble import SegmentationSpec
+from hcpl_kernel.models.manifest import read_manifest, sha256_of
+from hcpl_kernel.models.weights import load_into
 from hcpl_kernel.segmentation import build_segmentation
 from hcpl_kernel.settings import from_mapping, read_json
 from hcpl_kernel.simulation import simulate_field
-from hcpl_kernel.weights import load_into
 from tools.train.calibration import agreement, best_overlaps, calibrate, cut_maps
 from tools.train.publish import publish_module
 from tools.train.segmentation import SegmentationTraining, train_segmentation

@@ -13,29 +13,25 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from hcpl_kernel import weights
-from hcpl_kernel.ensemble import Ensemble, FusionSpec, GeometrySpec, SegmentationSpec, read_ensemble
 from hcpl_kernel.errors import WeightsError
-from hcpl_kernel.networks import build
-from hcpl_kernel.networks.spec import NetworkSpec
-from hcpl_kernel.segmentation import build_segmentation
-from hcpl_kernel.weights import (
+from hcpl_kernel.models import weights
+from hcpl_kernel.models.ensemble import Ensemble, FusionSpec, GeometrySpec, SegmentationSpec, read_ensemble
+from hcpl_kernel.models.manifest import (
     FileEntry,
     format_listing,
     list_files,
-    load_geometry_path,
-    load_into,
-    load_network,
-    load_segmentation,
-    load_tensors,
     read_manifest,
     record,
-    resolve_sha256,
     sha256_of,
     verify,
-    verify_parts,
     write_manifest,
 )
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.weights import load_geometry_path, load_into, load_tensors, resolve_sha256, verify_parts
+from hcpl_kernel.networks import build
+from hcpl_kernel.networks.loading import load_network
+from hcpl_kernel.segmentation import build_segmentation
+from hcpl_kernel.segmentation.loading import load_segmentation
 
 
 def network(name: str, kind: str) -> NetworkSpec:
@@ -250,7 +246,7 @@ class Blocked:
         if name.split(".")[0] in ("torch", "numpy", "safetensors", "timm", "cv2"):
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Blocked())
-from hcpl_kernel.weights import list_files, verify
+from hcpl_kernel.models.manifest import list_files, verify
 assert {s.state for s in list_files(sys.argv[1])} == {"present"}
 assert {s.state for s in verify(sys.argv[1])} == {"ok"}
 """

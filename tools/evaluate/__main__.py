@@ -17,8 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hcpl_kernel.atomic import atomic_open
 from hcpl_kernel.errors import HcplError, SettingsError
+from hcpl_kernel.runtime.atomic import atomic_open
 from tools.evaluate.evaluating import evaluate
 from tools.evaluate.report import as_json, as_markdown
 from tools.finished_run import open_run

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.compiling import kernel
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.runtime.compiling import kernel
 from tools.evaluate.truth import Matched
 
 INTERVAL = (2.5, 97.5)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from hcpl_kernel.fusion.classes import CLASS_COUNT, CLASS_NAMES
+from hcpl_kernel.classes import CLASS_COUNT, CLASS_NAMES
 from tools.evaluate import paper
 from tools.evaluate.evaluating import Evaluation
 from tools.evaluate.variants import ENSEMBLE
@@ -119,7 +119,7 @@ def _difference_rows(values: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
             f"{d['of']} - {d['less']}",
-            _text(d["value"], "+"),
+            _text(d["validation_map"], "+"),
             _interval(d["interval"], "+"),
             d["verdict"],
             _text(d["paper"], "+"),

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
 from hcpl_kernel.pipeline.shards import FieldRecord
 from hcpl_kernel.submission.rle import decode_counts
 from tools.train.calibration import best_overlaps, countable

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.ensemble import FusionSpec
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import (
     DsaPrediction,
@@ -17,9 +17,9 @@ from hcpl_kernel.fusion.averaging import (
     mean_image_stream,
     weighted_mean,
 )
-from hcpl_kernel.fusion.classes import CLASS_COUNT
 from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
 from hcpl_kernel.fusion.negative import apply_negative_rule
+from hcpl_kernel.models.ensemble import FusionSpec
 from tools.finished_run import FinishedRun
 
 Floats = NDArray[np.float32]

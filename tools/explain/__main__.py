@@ -14,9 +14,9 @@ from pathlib import Path
 
 import cv2
 
-from hcpl_kernel.atomic import atomic_path
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import HcplError, SettingsError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.runtime.atomic import atomic_path
 from tools.explain.described import load_explained, read_cells
 from tools.explain.embedding import METHODS, describe_single_labels, project, read_single_labels, write_embedding
 from tools.explain.gradcam import gradcam_sheet, most_probable

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.table import measure_cells
-from hcpl_kernel.devices import resolve_devices
-from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.locate import locate_fields
-from hcpl_kernel.fields.reading import read_field
+from hcpl_kernel.fields.readers.planes import read_field
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.pipeline.inference import prepare
-from hcpl_kernel.weights import load_network
+from hcpl_kernel.runtime.devices import resolve_devices
 
 BATCH = 16
 """Cells in a forward pass; our choice, as on a CPU in `hcpl predict`."""

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hcpl_kernel.atomic import atomic_open, atomic_path
+from hcpl_kernel.classes import CLASS_COUNT, CLASS_NAMES
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.fusion.classes import CLASS_COUNT, CLASS_NAMES
+from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from tools.explain.described import Explained, FieldCells
 from tools.train.cell_set import CellSource, read_table
 

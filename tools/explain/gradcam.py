@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from hcpl_kernel.cells.crops import split_mask
+from hcpl_kernel.classes import CLASS_NAMES
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.classes import CLASS_NAMES
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.pictures import composite
+from hcpl_kernel.report.overlay import composite
 from tools.explain.described import Explained, FieldCells
 
 TILE = 144

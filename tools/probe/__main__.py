@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from hcpl_kernel.atomic import atomic_open
-from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import HcplError, SettingsError
+from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.networks import build
 from hcpl_kernel.networks.dsa import DualStreamActNet
-from hcpl_kernel.weights import load_network
+from hcpl_kernel.networks.loading import load_network
+from hcpl_kernel.runtime.atomic import atomic_open
 from tools.probe.finetuning import fine_tuning
 from tools.probe.folds import cross_validate, frequent_classes, macro_average_precision
 from tools.probe.probing import describe_images, linear_probe

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.dsa import DualStreamActNet
-from hcpl_kernel.networks.spec import NetworkSpec
 from tools.probe.folds import Fit, Floats
 from tools.probe.probing import describe_images
 from tools.train.cell_augmentation import AugmentationSettings

@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.dsa import DualStreamActNet
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.pipeline.inference import prepare
 from tools.probe.folds import Fit, Floats
 from tools.train.cell_set import CellSet

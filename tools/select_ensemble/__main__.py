@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hcpl_kernel.atomic import atomic_open
-from hcpl_kernel.ensemble import SCHEMA, write_ensemble
 from hcpl_kernel.errors import HcplError
+from hcpl_kernel.models.ensemble import SCHEMA, write_ensemble
+from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.settings import read_json
 from tools.finished_run import open_run
 from tools.select_ensemble.pictures import draw_correlation, draw_histograms

@@ -8,8 +8,8 @@ import numpy as np
 import timm
 from numpy.typing import NDArray
 
-from hcpl_kernel.fusion.classes import CLASS_COUNT
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.classes import CLASS_COUNT
+from hcpl_kernel.models.network_spec import NetworkSpec
 
 
 def network_correlation(predictions: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:

@@ -11,8 +11,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hcpl_kernel.atomic import atomic_path
-from hcpl_kernel.fusion.classes import CLASS_NAMES
+from hcpl_kernel.classes import CLASS_NAMES
+from hcpl_kernel.runtime.atomic import atomic_path
 from tools.select_ensemble.routing import Routing
 
 COLUMNS = 5

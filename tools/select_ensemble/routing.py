@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
 
 BINS = 25
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hcpl_kernel.classes import CLASS_COUNT, CLASS_NAMES
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import apply_integrity, mean_image_stream, weighted_mean
-from hcpl_kernel.fusion.classes import CLASS_COUNT, CLASS_NAMES
 from hcpl_kernel.scoring import read_truth
 from tools.evaluate.average_precision import mean_average_precision
 from tools.evaluate.truth import Matched, match_cells
@@ -167,7 +167,7 @@ def changed_ensemble(values: Mapping[str, Any], selection: Selection) -> dict[st
     networks = [
         {
             **entry,
-            "value": round(selection.values[entry["name"]], 4),
+            "validation_map": round(selection.values[entry["name"]], 4),
             "weight": selection.weighting.networks[entry["name"]],
             "provenance": {**entry.get("provenance", {}), "value_is": selection.metric},
         }

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.ensemble import FusionSpec
 from hcpl_kernel.fusion.averaging import CellPrediction, DsaPrediction, ensemble_probabilities
+from hcpl_kernel.models.ensemble import FusionSpec
 
 POWERS = (1, 2, 4, 8)
 """Powers of the value that are tried. The higher, the less the weak networks count."""

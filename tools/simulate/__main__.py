@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hcpl_kernel.errors import HcplError
-from hcpl_kernel.simulation.labelling import FREQUENCIES
+from hcpl_kernel.simulation.annotation import FREQUENCIES
 from tools.simulate.dataset import DatasetSettings, make_dataset
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from hcpl_kernel.atomic import atomic_open, atomic_path
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from hcpl_kernel.simulation import SimulatedField, simulate_field
 from hcpl_kernel.submission import encode_labels
 

@@ -22,8 +22,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hcpl_kernel.ensemble import SCHEMA, read_ensemble, write_ensemble
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.models.ensemble import SCHEMA, read_ensemble, write_ensemble
 from hcpl_kernel.settings import from_mapping, read_json
 from tools.train.plan import CONFIG_SCHEMA, Candidate, MiniTraining, Plan, one_thread_each
 

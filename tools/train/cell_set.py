@@ -17,20 +17,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hcpl_kernel.atomic import atomic_path
 from hcpl_kernel.cells.store import read_crops
-from hcpl_kernel.ensemble import read_ensemble
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.locate import FieldFiles, locate_fields
-from hcpl_kernel.fields.reading import field_size
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.fields.readers.planes import field_size
+from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.field_stage import FieldWork, run_fields
 from hcpl_kernel.pipeline.ledger import Ledger, fingerprint
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.shards import FieldRecord, Shard, make_shards
+from hcpl_kernel.runtime.atomic import atomic_path
 from hcpl_kernel.segmentation import Segmentator
-from hcpl_kernel.weights import load_segmentation
+from hcpl_kernel.segmentation.loading import load_segmentation
 
 INDEX, WHOLE = "index.npz", "whole.npy"
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.pipeline.inference import prepare
 from tools.train.cell_augmentation import AugmentationSettings, augment_cells
 from tools.train.cell_set import CellSet

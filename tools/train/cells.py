@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import nn
 
-from hcpl_kernel.ensemble import read_ensemble
 from hcpl_kernel.errors import SettingsError, WeightsError
-from hcpl_kernel.manifest import sha256_of
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.models.manifest import sha256_of
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.settings import from_mapping
 from tools.train.cell_augmentation import AugmentationSettings
 from tools.train.cell_set import CellSet, assign_folds
 from tools.train.cell_tasks import CellSampler, DualStreamTask, GrowthSettings, LossSettings, SingleCellTask, spec_identity
+from tools.train.descriptor_normalisation import fold_classifiers, standardise_classifiers
 from tools.train.loop import RunSettings, Task, fit
 from tools.train.predictions import predict_fields, predicted
 from tools.train.publish import publish_module
-from tools.train.standardising import fold_classifiers, standardise_classifiers
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from hcpl_kernel.allocation import keep_freed_memory
-from hcpl_kernel.atomic import atomic_open, atomic_path
 from hcpl_kernel.errors import HcplError, SettingsError
+from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
+from hcpl_kernel.runtime.process_tuning import keep_freed_memory
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from hcpl_kernel.ensemble import read_ensemble
+from hcpl_kernel.models.ensemble import read_ensemble
 from tools.train.plan import MiniTraining, Plan, one_thread_each
 
 ROUNDS = 2

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from hcpl_kernel.atomic import atomic_open
-from hcpl_kernel.ensemble import read_ensemble, write_ensemble
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.networks.spec import NetworkSpec
+from hcpl_kernel.models.ensemble import read_ensemble, write_ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.settings import from_mapping, read_json
 from tools.relabel import RelabelSettings
 from tools.train.loop import TrainingError

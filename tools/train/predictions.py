@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hcpl_kernel.atomic import atomic_open
+from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.classes import CLASS_COUNT
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.networks.spec import NetworkSpec
 from hcpl_kernel.pipeline.inference import Predictor
+from hcpl_kernel.runtime.atomic import atomic_open
 from tools.train.cell_set import CellSet
 from tools.train.loop import is_main_process
 

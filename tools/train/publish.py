@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from hcpl_kernel.atomic import atomic_path
-from hcpl_kernel.ensemble import SCHEMA, write_ensemble
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.manifest import record
+from hcpl_kernel.models.ensemble import SCHEMA, write_ensemble
+from hcpl_kernel.models.manifest import record
+from hcpl_kernel.runtime.atomic import atomic_path
 from hcpl_kernel.settings import read_json
 from tools.train.loop import is_main_process
 

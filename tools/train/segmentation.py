@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hcpl_kernel.atomic import atomic_open
-from hcpl_kernel.ensemble import SegmentationSpec
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.models.ensemble import SegmentationSpec
+from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.segmentation import Segmentator, build_segmentation
-from hcpl_kernel.segmentation.segmentator import MEAN, NETWORK_PIXEL_SIZE, STD
+from hcpl_kernel.segmentation.hpa_networks import MEAN, NETWORK_PIXEL_SIZE, STD
 from hcpl_kernel.settings import from_mapping
 from hcpl_kernel.simulation import simulate_field
 from tools.train.calibration import calibrate, choose_cut
@@ -33,7 +33,7 @@ class SegmentationTraining:
     """Settings of the stage.
 
     Attributes:
-        architecture, kwargs: as in :class:`hcpl_kernel.ensemble.SegmentationSpec`.
+        architecture, kwargs: as in :class:`hcpl_kernel.models.ensemble.SegmentationSpec`.
         files: weights file of each network.
         nuclei, cell: how each is trained.
         fields: what they are trained on.

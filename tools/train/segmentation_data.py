@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.atomic import atomic_open, atomic_path
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.segmentation.segmentator import CELL_CHANNELS, NETWORK_PIXEL_SIZE
+from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
+from hcpl_kernel.segmentation.hpa_networks import CELL_CHANNELS, NETWORK_PIXEL_SIZE
 from hcpl_kernel.simulation import simulate_field
 from tools.train.segmentation_augmentation import augment_intensity, turn
 from tools.train.segmentation_targets import class_targets

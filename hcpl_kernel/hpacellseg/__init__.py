@@ -1,0 +1,219 @@
+"""Drop-in replacement of the `hpacellseg` package: the same calls, on this package's networks and labelling.
+
+An existing notebook changes its imports to
+
+    from hcpl_kernel.hpacellseg import CellSegmentator, label_cell, label_nuclei
+
+Arguments, shapes, dtypes and value conventions are those of HPA-Cell-Segmentation; weights are the
+published files after `hcpl weights convert`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hcpl_kernel.errors import InputError, WeightsError
+from hcpl_kernel.models.weights import load_into
+from hcpl_kernel.segmentation._exact import label_exact, label_nuclei_exact
+from hcpl_kernel.segmentation._maps import checked_shape
+from hcpl_kernel.segmentation._rescale import rescale
+from hcpl_kernel.segmentation.hpa_networks import crop, pad, predict
+from hcpl_kernel.segmentation.unet import DPNUNet
+
+__all__ = ["CellSegmentator", "label_cell", "label_nuclei"]
+
+Image = str | Path | NDArray
+Model = str | Path | nn.Module
+
+
+class CellSegmentator:
+    """The nuclei and the cell network, on images of any size.
+
+    Args:
+        nuclei_model, cell_model: a module, or the path of a published network's weights: a `.safetensors` file, or a
+            `.pth` file that has its converted `.safetensors` sibling.
+        scale_factor: how much smaller the networks see the images; 0.25 is right for 0.08 um per pixel.
+        device: "cpu", "cuda" or "cuda:<n>"; without a GPU, the CPU is used with a warning.
+        padding: reflect the images at their edges before the networks see them; needed for sizes that are no multiple
+            of 32 after scaling.
+        multi_channel_model: whether `cell_model` takes microtubules, ER and nuclei; otherwise the ER channel is 0.
+
+    Raises:
+        WeightsError: if a weights file is missing, unconverted or does not fit.
+        InputError: if the device has another form.
+    """
+
+    def __init__(
+        self,
+        nuclei_model: Model,
+        cell_model: Model,
+        scale_factor: float = 0.25,
+        device: str = "cuda",
+        padding: bool = False,
+        multi_channel_model: bool = True,
+    ) -> None:
+        if device != "cpu" and not device.startswith("cuda"):
+            raise InputError(f"device {device!r}, expected cpu, cuda or cuda:<n>")
+        if device != "cpu" and not torch.cuda.is_available():
+            warnings.warn(f"no GPU found for device {device!r}; the CPU is used", RuntimeWarning, stacklevel=2)
+            device = "cpu"
+        self.device = torch.device(device)
+        self.scale_factor = scale_factor
+        self.padding = padding
+        self.multi_channel_model = multi_channel_model
+        self.nuclei_model = _network(nuclei_model).to(self.device).eval()
+        self.cell_model = _network(cell_model).to(self.device).eval()
+
+    def pred_nuclei(self, images: Sequence[Image]) -> list[NDArray[np.uint8]]:
+        """Class maps of nuclei.
+
+        Args:
+            images: (H, W) arrays of nuclei, (H, W, 3) RGB arrays with the nuclei in blue, or paths of such images;
+                uint8, uint16, or floating point in [0, 1].
+
+        Returns:
+            For each image (H, W, 3) uint8: 0, then 255 times the probabilities of border and interior.
+        """
+        planes = [image if image.ndim == 2 else image[..., 2] for image in map(_read, images)]
+        return [self._predict(self.nuclei_model, plane[..., None]) for plane in planes]
+
+    def pred_cells(
+        self, images: Sequence[Image] | Sequence[Sequence[Image] | None], precombined: bool = False
+    ) -> list[NDArray[np.uint8]]:
+        """Class maps of cells.
+
+        Args:
+            images: `[microtubules, er, nuclei]`, three equally long lists of (H, W) arrays (of RGB arrays the red,
+                green and blue plane is taken) or paths; `er` is None for a model without that channel.
+            precombined: `images` is a list of (H, W, 3) arrays or paths with these channels as red, green and blue.
+
+        Returns:
+            For each field (H, W, 3) uint8: 0, then 255 times the probabilities of border and interior.
+
+        Raises:
+            InputError: if lists are missing or of different lengths, or channels of different sizes.
+        """
+        fields = [_read(image) for image in _flat(images)] if precombined else self._combined(images)
+        for field in fields:
+            if field.ndim != 3 or field.shape[2] != 3:
+                raise InputError(f"precombined images are (H, W, 3): microtubules, ER, nuclei; found {field.shape}")
+        return [self._predict(self.cell_model, field) for field in fields]
+
+    def _combined(self, images: Sequence[Any]) -> list[NDArray]:
+        """(H, W, 3) fields of microtubules, ER and nuclei."""
+        if len(images) != 3 or images[0] is None or images[2] is None:
+            raise InputError("pred_cells takes [microtubules, er, nuclei], three lists; or set precombined=True")
+        if (images[1] is None) == self.multi_channel_model:
+            expected = "a list" if self.multi_channel_model else "None"
+            raise InputError(f"multi_channel_model={self.multi_channel_model} expects {expected} as ER images")
+        lists = [
+            None if channel is None else [_plane(_read(image), k) for image in channel] for k, channel in enumerate(images)
+        ]
+        microtubules, er, nuclei = lists[0] or [], lists[1], lists[2] or []
+        er = [np.zeros_like(image) for image in microtubules] if er is None else er
+        if not len(microtubules) == len(er) == len(nuclei):
+            raise InputError(f"the lists have {len(microtubules)}, {len(er)} and {len(nuclei)} images")
+        fields = []
+        for index, planes in enumerate(zip(microtubules, er, nuclei, strict=True)):
+            if len({(plane.shape, plane.dtype) for plane in planes}) > 1:
+                found = ", ".join(f"{plane.shape} {plane.dtype}" for plane in planes)
+                raise InputError(f"the channels of image {index} differ: {found}")
+            fields.append(np.dstack(planes))
+        return fields
+
+    def _predict(self, net: nn.Module, image: NDArray) -> NDArray[np.uint8]:
+        """(H, W, 3) class map at the image's size from (H, W, 3) channels, or (H, W, 1) for three equal ones."""
+        if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
+            raise InputError(f"images are uint8, uint16 or floating point in [0, 1]; found {image.dtype}")
+        h, w = image.shape[:2]
+        small = max(1, round(h * self.scale_factor)), max(1, round(w * self.scale_factor))
+        planes = [np.ascontiguousarray(image[..., k]) for k in range(image.shape[2])]
+        batch = np.stack([pad(rescale(plane, small), self.padding) for plane in planes])[None]
+        maps = crop(predict(net, torch.from_numpy(batch).to(self.device))[0], small, self.padding)
+        return np.asarray(cv2.resize(maps, (w, h), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def label_cell(nuclei_pred: NDArray[np.uint8], cell_pred: NDArray[np.uint8]) -> tuple[NDArray, NDArray]:
+    """The published post-processing, to the pixel.
+
+    For speed, `hcpl_kernel.segmentation.label_cells` takes maps at the networks' own resolution.
+
+    Args:
+        nuclei_pred, cell_pred: (H, W, 3) uint8 as `pred_nuclei` and `pred_cells` give them.
+
+    Returns:
+        `(nuclei_labels, cell_labels)`, (H, W) uint16, 0 = background; a nucleus bears its cell's id.
+
+    Raises:
+        InputError: if the maps have another shape or dtype, or different sizes.
+    """
+    checked_shape(nuclei_pred, cell_pred, None)
+    height, width, _ = nuclei_pred.shape
+    nuclei, cells = label_exact(nuclei_pred, cell_pred, (height, width))
+    return nuclei.astype(np.uint16), cells.astype(np.uint16)
+
+
+def label_nuclei(nuclei_pred: NDArray[np.uint8], as_published: bool = True) -> NDArray[np.int64]:
+    """Nuclei alone.
+
+    Args:
+        nuclei_pred: (H, W, 3) uint8 as `pred_nuclei` gives it.
+        as_published: the original compares the values 0..255 with cuts that are meant for probabilities, so that every
+            pixel above 0 is a nucleus; False compares probabilities.
+
+    Returns:
+        (H, W) int64, 0 = background, 1..n.
+
+    Raises:
+        InputError: if the map has another shape or dtype.
+    """
+    checked_shape(nuclei_pred, nuclei_pred, None)
+    return label_nuclei_exact(nuclei_pred, as_published).astype(np.int64)
+
+
+def _network(model: Model) -> nn.Module:
+    """A module as it is, or a published network with its converted weights."""
+    if isinstance(model, nn.Module):
+        return model
+    path = Path(model)
+    converted = path.with_suffix(".safetensors")
+    if not converted.is_file():
+        raise WeightsError(
+            f"{converted} does not exist; pickled weights are never loaded, convert them once with "
+            f"`hcpl weights convert {path.with_suffix('.pth') if path == converted else path}`"
+        )
+    net = DPNUNet()
+    # A file beside the user's notebook has no recorded hash; names, shapes and finite values are checked.
+    load_into(net, converted, expected_sha256=None)
+    return net
+
+
+def _read(image: Image) -> NDArray:
+    """An array as it is, or an image file, colours in the order red, green, blue."""
+    if isinstance(image, np.ndarray):
+        return image
+    found = cv2.imread(str(image), cv2.IMREAD_UNCHANGED)
+    if found is None:
+        raise InputError(f"{image} cannot be read as an image")
+    return found if found.ndim == 2 else np.ascontiguousarray(found[..., 2::-1])
+
+
+def _plane(image: NDArray, channel: int) -> NDArray:
+    """A grey image as it is, or one plane of an RGB image."""
+    return image if image.ndim == 2 else image[..., channel]
+
+
+def _flat(images: Sequence[Any]) -> list[Image]:
+    """A list of images, refused where it holds lists."""
+    if any(image is None or isinstance(image, (list, tuple)) for image in images):
+        raise InputError("precombined=True takes a plain list of (H, W, 3) images or paths")
+    return list(images)

@@ -15,6 +15,9 @@ SMALLEST_SIZE = 64
 FREE_RESERVE = 1 << 30
 """Bytes of the scratch disk that the store leaves free (label maps, predictions, submission); our choice."""
 
+MOST_WAVE_FIELDS = 256
+"""Fields whose crops are on the disk at the same time, where all need not be: under 3 GB at 300 px (our choice)."""
+
 
 def store_bytes(cells: float, size: int) -> int:
     """Bytes of the crops of so many cells at `size` px (four channels, the mask included)."""
@@ -37,6 +40,18 @@ def affordable_size(cells: float, wanted: int, free: int) -> int:
                 f"does not fit at {SMALLEST_SIZE} px either: {free >> 20} MiB free; use a work folder on a larger disk"
             )
     return size
+
+
+def fields_per_wave(cells: float, size: int, free: int) -> int:
+    """How many fields' crops are on the disk at the same time: `MOST_WAVE_FIELDS`, or fewer where it is small.
+
+    Args:
+        cells: per field.
+        size: side of the crops, px.
+        free: bytes on the disk.
+    """
+    room = max(0, free - min(FREE_RESERVE, free // 4))
+    return max(1, min(MOST_WAVE_FIELDS, int(room / max(1, store_bytes(cells, size)))))
 
 
 def free_bytes(folder: Path) -> int:

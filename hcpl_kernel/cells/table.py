@@ -37,7 +37,7 @@ class CellTable:
         return np.stack(columns, axis=1).tolist() if len(self) else []
 
     @classmethod
-    def from_rows(cls, rows: list[list[int]]) -> CellTable:
+    def from_rows(cls, rows: list[list[int]] | np.ndarray) -> CellTable:
         """The table of what :meth:`rows` gave."""
         columns = np.asarray(rows, np.int64).reshape(-1, len(dataclasses.fields(cls))).T
         return cls(*columns)

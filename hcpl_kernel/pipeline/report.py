@@ -28,9 +28,10 @@ class RunReport:
         weights: name of the ensemble, whether it is trained, hash of each file.
         device: what the networks ran on, in words.
         counts: fields, readable fields, cells.
-        stages: stage -> seconds of this run and counts.
-        networks: network -> state ("done", "left out"), seconds, cells a second.
-        problems: one entry a field that could not be used: ID, reason.
+        stages: stage -> seconds of this run, how often it ran, and counts.
+        networks: network -> state ("done", "left out"), seconds and cells of this run.
+        problems: one entry per field that could not be used: ID, reason.
+        warnings: what is suspicious but was used: ID or None, reason.
         degradations: whatever made the result less than asked for, one sentence each.
     """
 
@@ -41,6 +42,7 @@ class RunReport:
     stages: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     problems: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    warnings: list[dict[str, str | None]] = dataclasses.field(default_factory=list)
     degradations: list[str] = dataclasses.field(default_factory=list)
     started: float = dataclasses.field(default_factory=time.time)
 
@@ -53,27 +55,68 @@ class RunReport:
         """Note that a field could not be used."""
         self.problems.append({"ID": field_id, "reason": reason})
 
+    def warn(self, field_id: str | None, reason: str) -> None:
+        """Note that something is suspicious; None stands for the run as a whole."""
+        self.warnings.append({"ID": field_id, "reason": reason})
+
+    def network(self, name: str) -> dict[str, Any]:
+        """The facts of a network, to which a pass adds its own."""
+        return self.networks.setdefault(name, {"state": "done", "seconds": 0.0, "cells": 0})
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Note that a network did not predict every field."""
+        self.network(name).update(state="left out", reason=reason)
+        self.degrade(f"network {name} was left out: {reason}")
+
     @property
-    def degraded(self) -> bool:
-        """True when anything fell short."""
-        return bool(self.degradations or self.problems)
+    def complete(self) -> bool:
+        """True when every network predicted every field."""
+        return all(facts["state"] == "done" for facts in self.networks.values())
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
-        """Time a stage; the block may add counts to the dictionary that it gets."""
+        """Time a stage; the block may add counts to the dictionary that it gets. A stage that runs again is added up."""
         facts: dict[str, Any] = {}
         start = time.perf_counter()
         try:
             yield facts
         finally:
-            self.stages[name] = {"seconds": round(time.perf_counter() - start, 3), **facts}
+            total = self.stages.setdefault(name, {"seconds": 0.0, "times": 0})
+            total["seconds"] = round(total["seconds"] + time.perf_counter() - start, 3)
+            total["times"] += 1
+            for key, count in facts.items():
+                total[key] = total.get(key, 0) + count
 
-    def write(self, folder: Path) -> None:
-        """Write `run_report.json`, atomically."""
+    def write(self, path: Path) -> None:
+        """Write the report, atomically."""
         values = {"schema": 1, "versions": versions(), **dataclasses.asdict(self)}
         values["seconds"] = round(time.time() - values.pop("started"), 3)
-        with atomic_open(folder / FILE_NAME) as file:
+        with atomic_open(path) as file:
             json.dump(values, file, indent=1, default=str)
+
+
+def note_unexpected(folder: Path, text: str) -> None:
+    """Add to the report of a work folder that its run ended with an unexpected error.
+
+    Args:
+        folder: the work folder; made where it does not exist, as is the report.
+        text: the error in one line.
+
+    Raises:
+        OSError: if the report cannot be written.
+    """
+    path = folder / FILE_NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        values = {"schema": 1, "versions": versions()}
+    noted = values.get("degradations")
+    values["degradations"] = [*(noted if isinstance(noted, list) else []), f"the run ended early: {text}"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_open(path) as file:
+        json.dump(values, file, indent=1, default=str)
 
 
 def versions() -> dict[str, str]:

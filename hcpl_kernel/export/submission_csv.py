@@ -1,0 +1,150 @@
+"""`submission.csv`: one row per field, in the order of a sample submission where there is one."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from hcpl_kernel.classes import ClassList
+from hcpl_kernel.errors import SubmissionError
+from hcpl_kernel.fusion.fused_field import FusedField
+from hcpl_kernel.runtime.atomic import atomic_open
+from hcpl_kernel.submission.reading import HEADER
+from hcpl_kernel.submission.writing import SampleSubmission, SubmissionRow, fallback_string, prediction_string
+
+UNKNOWN_SIZE = 2048
+"""Side written for a field whose size no channel and no sample tells: the commonest of the competition (our choice)."""
+
+
+@contextmanager
+def submission_csv(
+    path: Path, classes: ClassList | None, sample: SampleSubmission | None, ids: Sequence[str]
+) -> Iterator[Callable[[FusedField], None]]:
+    """A writer (see :mod:`hcpl_kernel.export.base`) of the submission.
+
+    Args:
+        path: the CSV; it appears under its name when it is complete.
+        classes: of the probabilities' columns; None where no field has cells.
+        sample: header, IDs and row order; IDs that no field has get the sample's own row, fields that it does not have
+            are left out. None: the standard header and the fields' own order.
+        ids: of all fields that will come, in their order.
+    """
+
+    def row(field: FusedField) -> SubmissionRow:
+        record = field.record
+        if record.masks and classes is not None:
+            text = prediction_string(record.masks, field.prob)
+            return SubmissionRow(record.id, record.width, record.height, text)
+        given = sample.by_id.get(record.id) if sample is not None else None
+        if given is not None:
+            return given
+        height, width = record.height or UNKNOWN_SIZE, record.width or UNKNOWN_SIZE
+        return SubmissionRow(record.id, width, height, fallback_string(height, width))
+
+    header = HEADER if sample is None else sample.header
+    with atomic_open(path) as file:
+        lines = _Lines(file, path)
+        file.write(",".join(header) + "\n")
+        if sample is None:
+            yield lambda field: lines.write(row(field))
+        else:
+            with _in_sample_order(lines, sample, ids, path.parent) as add_row:
+                yield lambda field: add_row(row(field))
+        lines.check_any()
+
+
+def write_submission(path: Path, rows: Iterable[SubmissionRow], header: Sequence[str] = HEADER) -> int:
+    """Write rows as they come; the file appears under its name only when it is complete.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        SubmissionError: if there is no row, an ID comes twice, or a prediction string is empty or would need quoting;
+            an earlier file stays.
+    """
+    with atomic_open(path) as file:
+        file.write(",".join(header) + "\n")
+        lines = _Lines(file, path)
+        for row in rows:
+            lines.write(row)
+        lines.check_any()
+        return lines.count
+
+
+class _Lines:
+    """Writes rows as lines of the CSV."""
+
+    def __init__(self, file: IO[str], path: Path) -> None:
+        self._file, self._path = file, path
+        # The long column goes past the CSV writer, which would look at every character for one that needs quoting.
+        self._writer = csv.writer(file, lineterminator=",")
+        self._seen: set[str] = set()
+
+    @property
+    def count(self) -> int:
+        return len(self._seen)
+
+    def write(self, row: SubmissionRow) -> None:
+        text = row.prediction_string
+        if row.id in self._seen:
+            raise SubmissionError(f"{self._path}: the ID {row.id!r} comes twice, expected one row per field")
+        if not text:
+            raise SubmissionError(f"{self._path}: field {row.id} has an empty prediction string; use fallback_string")
+        if any(character in text for character in ',"\r\n'):
+            raise SubmissionError(
+                f"{self._path}: field {row.id}: the prediction string holds a comma, quote or line end"
+            )
+        self._seen.add(row.id)
+        self._writer.writerow((row.id, row.width, row.height))
+        self._file.write(text + "\n")
+
+    def check_any(self) -> None:
+        if not self._seen:
+            raise SubmissionError(f"{self._path}: no rows to write")
+
+
+@contextmanager
+def _in_sample_order(
+    lines: _Lines, sample: SampleSubmission, ids: Sequence[str], folder: Path
+) -> Iterator[Callable[[SubmissionRow], None]]:
+    """A function that takes rows in the order of `ids` and writes them in the sample's."""
+    coming = set(ids)
+    wanted = [row.id for row in sample.rows if row.id in coming]
+    if wanted == [field_id for field_id in ids if field_id in sample.by_id]:
+        remaining = iter(sample.rows)
+
+        def add(row: SubmissionRow) -> None:
+            if row.id in sample.by_id:
+                for own in remaining:
+                    if own.id == row.id:
+                        break
+                    lines.write(own)
+                lines.write(row)
+
+        yield add
+        for own in remaining:
+            lines.write(own)
+        return
+    # Another order: the long texts wait in a file, so that memory does not grow with the number of fields.
+    with tempfile.TemporaryFile(dir=folder) as spool:
+        places: dict[str, tuple[int, int, int, int]] = {}
+
+        def keep(row: SubmissionRow) -> None:
+            if row.id in sample.by_id:
+                start = spool.tell()
+                length = spool.write(row.prediction_string.encode())
+                places[row.id] = (row.width, row.height, start, length)
+
+        yield keep
+        for own in sample.rows:
+            if own.id not in places:
+                lines.write(own)
+                continue
+            width, height, start, length = places[own.id]
+            spool.seek(start)
+            lines.write(SubmissionRow(own.id, width, height, spool.read(length).decode()))

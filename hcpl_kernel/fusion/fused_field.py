@@ -1,0 +1,24 @@
+"""A field with the final numbers of its cells: what every output is written from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from hcpl_kernel.cells.record import FieldRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class FusedField:
+    """A field and its n cells.
+
+    Attributes:
+        record: its size, cells and mask strings.
+        integrity: (n,) float32 in [0, 1].
+        prob: (n, K) float32 in [0, 1], one column per class, after integrity.
+    """
+
+    record: FieldRecord
+    integrity: np.ndarray
+    prob: np.ndarray

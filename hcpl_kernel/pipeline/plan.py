@@ -1,0 +1,144 @@
+"""The plan of a run: which fields form a shard, and the keys under which shards, predictions and parts are kept.
+
+A key is a hash of everything that the content depends on. Equal keys mean equal content, whichever run made it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hcpl_kernel
+from hcpl_kernel.fields.locate import FieldFiles
+from hcpl_kernel.fields.readers import stamp_field
+from hcpl_kernel.fields.stamps import ContentStamps
+from hcpl_kernel.models.ensemble import Ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.weights import resolve_sha256
+from hcpl_kernel.segmentation.interface import Segmenter
+from hcpl_kernel.settings import PredictSettings
+
+MEAN_FIELDS = 16
+MOST_FIELDS = 32
+"""Fields of a shard, on average and at most (our choice)."""
+
+
+def digest(*values: Any) -> str:
+    """A short hash of JSON-like values."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A fixed group of fields, the unit in which a run makes, keeps and resumes its work.
+
+    Attributes:
+        index: position among the run's shards.
+        files: its fields, sorted by ID.
+    """
+
+    index: int
+    files: tuple[FieldFiles, ...]
+
+
+def make_shards(files: Sequence[FieldFiles]) -> list[Shard]:
+    """Group fields that are sorted by ID.
+
+    A field whose ID has a certain hash ends its shard, so that a field that is added or removed changes its own shard
+    and at most the next one, however many fields there are.
+    """
+    shards: list[Shard] = []
+    group: list[FieldFiles] = []
+    for field in files:
+        group.append(field)
+        last = int.from_bytes(hashlib.blake2b(field.id.encode(), digest_size=8).digest(), "big") % MEAN_FIELDS == 0
+        if last or len(group) == MOST_FIELDS:
+            shards.append(Shard(len(shards), tuple(group)))
+            group = []
+    if group:
+        shards.append(Shard(len(shards), tuple(group)))
+    return shards
+
+
+class Keys:
+    """The keys of a run.
+
+    Args:
+        settings: of the run.
+        ensemble: its weights.
+        networks: every network that is to run, the completeness network included.
+        segmenter: of its fields.
+        precision: what the engine computes descriptors in on the run's devices.
+        stamps: of the content of files.
+    """
+
+    def __init__(
+        self,
+        settings: PredictSettings,
+        ensemble: Ensemble,
+        networks: Sequence[NetworkSpec],
+        segmenter: Segmenter,
+        precision: str,
+        stamps: ContentStamps,
+    ) -> None:
+        self._ensemble = ensemble
+        self._segmenter = segmenter
+        self._stamps = stamps
+        self._fields = digest(hcpl_kernel.__version__, settings.pixel_size)
+        self.predictions: dict[str, str] = {
+            spec.name: digest(
+                computed(spec),
+                resolve_sha256(ensemble.folder, spec),
+                settings.views,
+                settings.engine,
+                precision,
+            )
+            for spec in networks
+        }
+        """Per network: what its prediction depends on beside the shard and the size of its crops."""
+
+    def of_field(self, files: FieldFiles) -> list[Any]:
+        """What one field's label maps and crops depend on beside the settings."""
+        return [files.id, stamp_field(files, self._stamps), self._segmenter.stamp(files.id, self._stamps)]
+
+    def of_shard(self, shard: Shard) -> str:
+        """What a shard's label maps and crops depend on, the crops' size left aside."""
+        return digest(self._fields, [self.of_field(files) for files in shard.files])
+
+    def of_outcome(self, networks: Mapping[str, str], crop_size: int, unfinished: Sequence[str] = ()) -> str:
+        """What a part depends on beside its shard.
+
+        Args:
+            networks: the networks that ran, the completeness network included, with their prediction keys.
+            crop_size: of the crops that they saw, px.
+            unfinished: IDs of fields that time or memory did not suffice for.
+        """
+        ensemble = self._ensemble
+        weights = {spec.name: spec.weight for spec in ensemble.networks if spec.name in networks}
+        geometry = resolve_sha256(ensemble.folder, ensemble.geometry)
+        return digest(
+            dict(networks),
+            crop_size,
+            list(unfinished),
+            weights,
+            geometry,
+            dataclasses.asdict(ensemble.fusion),
+            dataclasses.asdict(ensemble.classes),
+        )
+
+
+def input_key(shards: Sequence[Shard], stamps: ContentStamps) -> str:
+    """A hash of all images of a run, whatever is done with them."""
+    return digest([[files.id, stamp_field(files, stamps)] for shard in shards for files in shard.files])
+
+
+def computed(part: Any) -> dict[str, Any]:
+    """A part's spec without what only fusion and the report use."""
+    values = dataclasses.asdict(part)
+    for name in ("validation_map", "weight", "gmac", "trained", "provenance", "sha256", "file"):
+        values.pop(name, None)
+    return values

@@ -1,0 +1,134 @@
+"""Which parts a run has, and its outputs made from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hcpl_kernel.cells.record import FieldRecord
+from hcpl_kernel.classes import ClassList
+from hcpl_kernel.export.base import write_fields
+from hcpl_kernel.export.cells_csv import cells_csv
+from hcpl_kernel.export.submission_csv import submission_csv
+from hcpl_kernel.fields.readers import field_size
+from hcpl_kernel.fusion.fused_field import FusedField
+from hcpl_kernel.pipeline.part import Part
+from hcpl_kernel.pipeline.plan import Shard, digest
+from hcpl_kernel.pipeline.workspace import Workspace
+from hcpl_kernel.runtime.atomic import atomic_open
+from hcpl_kernel.submission.writing import SampleSubmission
+
+SCHEMA = 1
+
+
+class Outputs:
+    """The submission and the table of cells of a run, and the note of what they were made from.
+
+    Args:
+        output: the submission.
+        workspace: whose `cells.csv` and `results.json` are written.
+        shards: of the run.
+        sample: header, IDs and order of the submission.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        workspace: Workspace,
+        shards: Sequence[Shard],
+        sample: SampleSubmission | None,
+    ) -> None:
+        self._output = output
+        self._workspace = workspace
+        self._shards = shards
+        self._sample = sample
+        self._ids = [files.id for shard in shards for files in shard.files]
+        rows = [] if sample is None else [(row.id, row.width, row.height, row.prediction_string) for row in sample.rows]
+        self._form = digest(rows, None if sample is None else sample.header)
+
+    def noted(self) -> dict[str, Any]:
+        """The note of the last outputs, if they are still what was written; else an empty one."""
+        try:
+            note = json.loads(self._workspace.results.read_text())
+            files = {self._output: note["output"], self._workspace.cells_csv: note["cells_csv"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        if note.get("schema") != SCHEMA or note.get("form") != self._form:
+            return {}
+        if any(stamp is not None and _signature(path) != stamp for path, stamp in files.items()):
+            return {}
+        return note
+
+    def write_fallback(self, inputs: str | None) -> None:
+        """A complete submission without any cell: the dummy row of every field."""
+        nothing = np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
+        records = (
+            FieldRecord.unusable(files.id, field_size(files), None) for shard in self._shards for files in shard.files
+        )
+        fields = (FusedField(record, *nothing) for record in records)
+        write_fields(fields, [submission_csv(self._output, None, self._sample, self._ids)])
+        self._note(inputs, [], cells=False)
+
+    def write(
+        self, part_of: Callable[[Shard], Part | None], classes: ClassList, inputs: str | None, parts: Sequence[str]
+    ) -> None:
+        """The submission and `cells.csv` from parts; fields of shards without one get their fallback row.
+
+        Args:
+            part_of: gives a shard's part, or None.
+            classes: of the ensemble.
+            inputs: key of the input, for the note.
+            parts: names of the parts, for the note; empty for outputs that are not final.
+        """
+        writers = [
+            submission_csv(self._output, classes, self._sample, self._ids),
+            cells_csv(self._workspace.cells_csv, classes),
+        ]
+        write_fields(self._fields(part_of, len(classes)), writers)
+        self._note(inputs, parts, cells=True)
+
+    def _fields(self, part_of: Callable[[Shard], Part | None], classes: int) -> Iterator[FusedField]:
+        for shard in self._shards:
+            part = part_of(shard)
+            if part is not None:
+                yield from part.fields()
+                continue
+            for files in shard.files:
+                record = FieldRecord.unusable(files.id, field_size(files), None)
+                yield FusedField(record, np.zeros(0, np.float32), np.zeros((0, classes), np.float32))
+
+    def _note(self, inputs: str | None, parts: Sequence[str], cells: bool) -> None:
+        note = {
+            "schema": SCHEMA,
+            "form": self._form,
+            "inputs": inputs,
+            "parts": list(parts),
+            "output": _signature(self._output),
+            "cells_csv": _signature(self._workspace.cells_csv) if cells else None,
+        }
+        with atomic_open(self._workspace.results) as file:
+            json.dump(note, file)
+
+
+def _signature(path: Path) -> list[int] | None:
+    """By which a file is recognised as the one that was written: size, time of change, file number."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def finished_parts(work: Path) -> list[Path]:
+    """The parts of the last finished run of a work folder, in the order of its fields, for what reads them back.
+
+    Raises:
+        OSError, ValueError, KeyError: if there is no finished run.
+    """
+    workspace = Workspace(work)
+    names = json.loads(workspace.results.read_text())["parts"]
+    return [workspace.parts / name for name in names]

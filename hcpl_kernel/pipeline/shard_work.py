@@ -1,0 +1,78 @@
+"""The core's second half: networks over the crops of a shard, and what all of them say joined into a part.
+
+It knows one shard at a time, and neither lists of shards nor where they are kept; every driver calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hcpl_kernel.cells.record import field_of_cell
+from hcpl_kernel.errors import HcplError
+from hcpl_kernel.fusion.averaging import apply_integrity, fuse
+from hcpl_kernel.fusion.prediction import Prediction
+from hcpl_kernel.integrity.geometry_model import GeometryModel
+from hcpl_kernel.integrity.weight import integrity_weight
+from hcpl_kernel.models.ensemble import Ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.pipeline.executor import Stop
+from hcpl_kernel.pipeline.inference import Predictor
+from hcpl_kernel.pipeline.part import CutShard, Part
+
+
+class NetworkFailure(HcplError):
+    """A network cannot be used on this machine or with these weights; the run goes on without it."""
+
+
+def predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:
+    """What a network says of a shard.
+
+    Args:
+        predictor: the network on its device.
+        cut: the shard.
+        crops: (N, S, S, 4) uint8, of all its cells.
+        stop: asked between batches.
+
+    Raises:
+        NetworkFailure: if its output is not finite.
+        Cancelled: if the work is not wanted any more.
+    """
+    prediction = predictor.predict(crops, field_of_cell(cut.records), len(cut.records), stop)
+    finite = np.isfinite(prediction.prob_cell).all() and (
+        prediction.prob_image is None or np.isfinite(prediction.prob_image).all()
+    )
+    if not finite:
+        raise NetworkFailure("its output is not finite")
+    return prediction
+
+
+def join(
+    cut: CutShard,
+    predictions: Mapping[str, Prediction],
+    keys: Mapping[str, str],
+    networks: Sequence[NetworkSpec],
+    ensemble: Ensemble,
+    geometry: GeometryModel,
+) -> Part:
+    """Fuse what the networks say of a shard and weight it by visual integrity.
+
+    Args:
+        cut: the shard.
+        predictions: of the networks that ran, by name; the completeness network may be among them.
+        keys: what each prediction depends on.
+        networks: the classifiers that ran over every shard; where there is none, every probability is 0.
+        ensemble: how they are joined.
+        geometry: the first module of the Visual Integrity Detector.
+    """
+    completeness = predictions.get(ensemble.completeness.name)
+    features = np.concatenate([record.features for record in cut.records])
+    bands = completeness.prob_cell if completeness is not None else None
+    integrity = integrity_weight(geometry.prob_good(features), bands)
+    if networks:
+        said = [(spec, predictions[spec.name]) for spec in networks]
+        prob = fuse(said, field_of_cell(cut.records), ensemble.fusion, ensemble.classes)
+    else:
+        prob = np.zeros((cut.cells, len(ensemble.classes)), np.float32)
+    return Part(cut, predictions, keys, integrity, apply_integrity(prob, integrity))

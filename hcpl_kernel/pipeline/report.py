@@ -76,6 +76,30 @@ class RunReport:
             json.dump(values, file, indent=1, default=str)
 
 
+def note_unexpected(folder: Path, text: str) -> None:
+    """Add to the report of a work folder that its run ended with an unexpected error.
+
+    Args:
+        folder: the work folder; made where it does not exist, as is the report.
+        text: the error in one line.
+
+    Raises:
+        OSError: if the report cannot be written.
+    """
+    path = folder / FILE_NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        values = {"schema": 1, "versions": versions()}
+    noted = values.get("degradations")
+    values["degradations"] = [*(noted if isinstance(noted, list) else []), f"the run ended early: {text}"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_open(path) as file:
+        json.dump(values, file, indent=1, default=str)
+
+
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the packages that it stands on, where they are installed."""
     found = {"hcpl_kernel": hcpl_kernel.__version__, "python": platform.python_version()}

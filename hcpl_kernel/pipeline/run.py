@@ -30,7 +30,6 @@ from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.shards import FieldRecord, make_shards
 from hcpl_kernel.pipeline.submission_stage import join_shard, write_fallback, write_results
 from hcpl_kernel.runtime.devices import describe, resolve_devices
-from hcpl_kernel.runtime.process_tuning import keep_freed_memory
 from hcpl_kernel.segmentation.hpa_networks import Segmentator
 from hcpl_kernel.segmentation.loading import load_segmentation
 from hcpl_kernel.settings import PredictSettings
@@ -65,18 +64,21 @@ class RunResult:
         return bool(self.problems or self.degradations)
 
 
-def run(settings: PredictSettings) -> RunResult:
+def run(settings: PredictSettings, started: float | None = None) -> RunResult:
     """Predict a folder of fields; see `hcpl predict`.
 
     A complete fallback submission is written as soon as the IDs are known, and replaced after each network by the fused
     prediction of all that have run.
 
+    Args:
+        settings: what is asked for.
+        started: reading of `time.monotonic()` from which the time limit counts; None: now.
+
     Raises:
         InputError: if no field was found, or none could be used (the fallback submission is there).
         HcplError: for unusable settings, weights or devices (the fallback submission is there where IDs are known).
     """
-    keep_freed_memory()
-    budget = TimeBudget(settings.time_limit)
+    budget = TimeBudget(settings.time_limit, started)
     work = settings.work_dir
     work.mkdir(parents=True, exist_ok=True)
     settings.output.parent.mkdir(parents=True, exist_ok=True)

@@ -6,39 +6,108 @@ doctor runs in a broken environment.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from hcpl_kernel.pipeline.run import RunResult
+    from hcpl_kernel.settings import Part
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "predict"]
 
 
-def predict(fields_dir: str | Path, weights: str | Path, output: str | Path, **settings: Any) -> RunResult:
+def predict(
+    fields_dir: str | Path,
+    weights: str | Path,
+    output: str | Path,
+    *,
+    work: str | Path | None = None,
+    sample: str | Path | None = None,
+    listing: str | Path | None = None,
+    suffixes: Mapping[str, str] | None = None,
+    pixel_size: float = 0.08,
+    labels: str | Path | None = None,
+    resolution: str = "quarter",
+    time_limit: float | str | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    engine: str = "torch",
+    views: int | None = None,
+    part: Part | str | None = None,
+    networks: Sequence[str] | None = None,
+    strict: bool = False,
+    fresh: bool = False,
+    report: bool = True,
+    quiet: bool = False,
+) -> RunResult:
     """Predict every field of a folder and write the submission; the Python form of `hcpl predict`.
+
+    The calling process stays as it was: threads, cores, environment and memory settings are put back where they were.
 
     Args:
         fields_dir: folder of `<ID>_{red,green,blue,yellow}` images.
         weights: folder with an `ensemble.json`.
         output: where the submission CSV is written.
-        **settings: fields of :class:`hcpl_kernel.settings.PredictSettings` (`pixel_size=0.32`, `device="cpu"`, ...).
+        work: folder for label maps, cells and report; default: `<output stem>_work` beside the output. A later call with
+            the same folder goes on where an earlier one stopped.
+        sample: a sample submission whose header, IDs and row order are followed.
+        listing: CSV with the columns ID, red, green, blue, yellow (one path a channel), instead of scanning the folder.
+        suffixes: file name suffix of each channel, for instance `{"red": "_r"}`; absent channels keep `_<channel>`.
+        pixel_size: micrometres a pixel of the input images, 0.005 to 5; the networks work at 0.08.
+        labels: folder with `<ID>_cells.png` (and, where present, `<ID>_nuclei.png`) maps, used instead of segmenting.
+        resolution: where the labelling works: "quarter", "paper-half" or "exact".
+        time_limit: seconds from the call, or a text such as "8h30m"; None for no limit.
+        limit: only the first so many fields, None for all.
+        device: "auto", "cpu", "cpu:2", "cuda" or "cuda:0,1".
+        engine: what computes the networks, one of :data:`hcpl_kernel.settings.ENGINES`.
+        views: test-time views of each cell (1, 2, 4 or 8), None for what each network's spec says.
+        part: only this share of the fields, for instance "2/3", None for all.
+        networks: names of the networks of the ensemble that run, None for all.
+        strict: kept in the settings that the report shows; the result's `degraded` says what it would have led to.
+        fresh: forget what an earlier run left in the work folder.
+        report: write `index.html` into the work folder.
+        quiet: no progress on standard error.
 
     Returns:
         The counts, degradations and paths of the run (:class:`hcpl_kernel.pipeline.run.RunResult`).
 
     Raises:
-        SettingsError: for an unknown or invalid setting.
+        SettingsError: for an invalid setting, or an output or work folder that cannot be written.
         InputError: if nothing readable was found (a fallback submission is written where IDs are known).
         WeightsError: if weights are missing or damaged.
     """
-    from hcpl_kernel.runtime.process_tuning import sleep_while_waiting
+    import time
 
-    sleep_while_waiting()
+    started = time.monotonic()
+    from hcpl_kernel.settings import PredictSettings
+
+    settings = PredictSettings(
+        fields_dir=fields_dir,  # type: ignore[arg-type]
+        weights=weights,  # type: ignore[arg-type]
+        output=output,  # type: ignore[arg-type]
+        work=work,  # type: ignore[arg-type]
+        sample=sample,  # type: ignore[arg-type]
+        listing=listing,  # type: ignore[arg-type]
+        suffixes=suffixes or {},
+        pixel_size=pixel_size,
+        labels=labels,  # type: ignore[arg-type]
+        resolution=resolution,
+        time_limit=time_limit,  # type: ignore[arg-type]
+        limit=limit,
+        device=device,
+        engine=engine,
+        views=views,
+        part=part,  # type: ignore[arg-type]
+        networks=networks,  # type: ignore[arg-type]
+        strict=strict,
+        fresh=fresh,
+        report=report,
+        quiet=quiet,
+    )
+    settings.check_places()
     from hcpl_kernel.pipeline.run import run
-    from hcpl_kernel.settings import PredictSettings, from_mapping
 
-    given = {"fields_dir": fields_dir, "weights": weights, "output": output, **settings}
-    return run(from_mapping(PredictSettings, given, where="predict()"))
+    return run(settings, started=started)

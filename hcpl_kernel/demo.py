@@ -35,7 +35,7 @@ FIELDS = (
 
 
 def mini_weights() -> Path:
-    """The embedded weights, which lie beside the package in a checkout."""
+    """The embedded weights, which are beside the package in a checkout."""
     folder = Path(__file__).resolve().parent.parent / "weights" / "mini"
     if not (folder / "ensemble.json").is_file():
         raise WeightsError(f"the embedded weights are not at {folder}; run the demo from a checkout")
@@ -56,7 +56,9 @@ def run_demo(output: Path) -> int:
         for channel, pixels in zip(CHANNELS, fields[field_id].image, strict=True):
             cv2.imwrite(str(fields_dir / f"{field_id}_{channel}.png"), pixels)
     submission = output / "submission.csv"
-    result = run(PredictSettings(fields_dir, mini_weights(), submission, work=output / "work", pixel_size=PIXEL_SIZE))
+    settings = PredictSettings(fields_dir, mini_weights(), submission, work=output / "work", pixel_size=PIXEL_SIZE)
+    settings.check_places()
+    result = run(settings)
     valid = validate_submission(submission)
     cells = pd.read_csv(result.work / "cells.csv", dtype={"ID": str})
     score = score_against_truth(fields, submission)

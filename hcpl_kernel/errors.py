@@ -47,3 +47,17 @@ class DeviceError(HcplError):
 
 class DiskSpaceError(HcplError):
     """A folder has too little free space for what has to be written."""
+
+
+def one_line(text: str) -> str:
+    """A text for one line of a terminal: lines are joined by "; ", control characters are written as escapes."""
+    lines = "; ".join(line.strip() for line in text.splitlines() if line.strip())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in lines)
+
+
+def describe(error: BaseException) -> str:
+    """An exception of foreign code in one line: its type, and its text or what it means where it has none."""
+    text = one_line(str(error))
+    if not text:
+        text = "memory ran out" if isinstance(error, MemoryError) else "no further text"
+    return f"{type(error).__name__}: {text}"

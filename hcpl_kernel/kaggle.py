@@ -23,15 +23,15 @@ from hcpl_kernel import __version__
 from hcpl_kernel.doctor.examination import examine
 from hcpl_kernel.errors import HcplError
 from hcpl_kernel.fields.kaggle import INPUT_ROOT, find_competition, find_dataset
-from hcpl_kernel.pipeline.budget import TimeBudget
+from hcpl_kernel.pipeline.budget import TimeBudget, command_started
 from hcpl_kernel.pipeline.report import FILE_NAME as RUN_REPORT_NAME
 from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from hcpl_kernel.settings import parse_duration
 
 BUNDLE_MARKER = "hcpl_bundle.json"
-"""Lies in the dataset that holds the package."""
+"""A file of the dataset that holds the package."""
 WEIGHTS_MARKER = "hcpl_weights_{}.json"
-"""Lies in a dataset that holds weights; the ensemble's name fills the gap."""
+"""A file of a dataset that holds weights; the ensemble's name fills the gap."""
 DEFAULT_SCRATCH = Path("/kaggle/temp/hcpl")
 REPORT_NAME = "hcpl_report.json"
 GRACE = 600.0
@@ -60,7 +60,7 @@ class Outcome:
 
 
 def doctor(root: str | Path = INPUT_ROOT, scratch: str | Path = DEFAULT_SCRATCH) -> None:
-    """Print what `hcpl doctor` finds. It hinders nothing: the prediction tells by itself what it cannot do."""
+    """Print what `hcpl doctor` finds. It stops nothing: the prediction itself says what it cannot do."""
     Path(scratch).mkdir(parents=True, exist_ok=True)
     print(examine(Path.cwd(), Path(scratch), Path(root)).as_table())
 
@@ -79,7 +79,7 @@ def predict_competition(
 
     Args:
         root: where the inputs are mounted.
-        weights: name of the weights ("mini" lies in the bundle, others in datasets of their own), or a folder.
+        weights: name of the weights ("mini" is in the bundle, others in datasets of their own), or a folder.
         scratch: where the work folder is made.
         time_limit: of the whole notebook, counted from `HCPL_STARTED_AT`.
         options: further options of `hcpl predict`, as on a command line.
@@ -91,7 +91,7 @@ def predict_competition(
     given = find_competition(Path(root))
     output, work = Path(output).resolve(), Path(scratch, "work").resolve()
     _put(given.sample, output)
-    budget = TimeBudget(parse_duration(time_limit))
+    budget = TimeBudget(parse_duration(time_limit), command_started())
     try:
         folder = Path(weights) if Path(weights).is_dir() else find_dataset(WEIGHTS_MARKER.format(weights), Path(root))
     except HcplError as error:

@@ -6,18 +6,41 @@ import dataclasses
 import difflib
 import json
 import math
+import numbers
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.runtime.paths import check_output, check_work
 
 RESOLUTIONS = ("quarter", "paper-half", "exact")
 VIEW_COUNTS = (1, 2, 4, 8)
 ENGINES = ("torch", "openvino")
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One of several shares of a run that are computed apart and then assembled.
+
+    Attributes:
+        index: which share, 1 to `count`.
+        count: how many shares there are.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not (_is_whole(self.index) and _is_whole(self.count) and 1 <= self.index <= self.count):
+            raise SettingsError(f"part is {self}, expected I/N with I from 1 to N, such as 2/3")
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +51,27 @@ class PredictSettings:
         fields_dir: folder with the images.
         weights: folder with `ensemble.json` and the weight files that it names.
         output: the submission CSV to write.
-        work: folder for label maps, cells, ledger and report; default: the output's folder / `<output stem>_work`.
+        work: folder for label maps, cells and report; default: the output's folder / `<output stem>_work`.
         sample: a sample submission whose header, IDs and row order are followed.
         listing: CSV with the columns ID, red, green, blue, yellow (one path a channel), instead of scanning the folder.
         suffixes: file name suffix of each channel, for instance `{"red": "_r"}`; absent channels keep `_<channel>`.
-        pixel_size: micrometres a pixel of the input images; the networks work at 0.08.
+        pixel_size: micrometres a pixel of the input images, 0.005 to 5; the networks work at 0.08.
         labels: folder with `<ID>_cells.png` (and, where present, `<ID>_nuclei.png`) maps, used instead of segmenting.
         resolution: where the labelling works: "quarter", "paper-half" or "exact".
-        time_limit: seconds from the start of the process (or from `HCPL_STARTED_AT`), None for no limit.
+        time_limit: seconds, or a text such as "8h30m"; counted from the start that the run is told; None for no limit.
         limit: only the first so many fields are predicted, None for all.
         device: "auto", "cpu", "cuda", "cuda:0,1", ...
         engine: what runs the forward passes, the segmentation networks' included.
-        views: test-time views of each cell, None for what each network's spec says.
+        views: test-time views of each cell (1, 2, 4 or 8), None for what each network's spec says.
+        part: only this share of the fields is predicted, also as text "I/N"; None for all. `hcpl assemble` joins them.
+        networks: names of the networks of the ensemble that run, None for all.
         strict: exit with 1 when anything was degraded.
         fresh: forget what an earlier run left in the work folder.
+        report: write `index.html` into the work folder.
+        quiet: no progress and no summary; errors are still printed.
+
+    Raises:
+        SettingsError: for a value of another type or out of range.
     """
 
     fields_dir: Path
@@ -59,31 +89,72 @@ class PredictSettings:
     device: str = "auto"
     engine: str = "torch"
     views: int | None = None
+    part: Part | None = None
+    networks: tuple[str, ...] | None = None
     strict: bool = False
     fresh: bool = False
+    report: bool = True
+    quiet: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("fields_dir", "weights", "output", "work", "sample", "listing", "labels"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, Path(value))
+        for name in ("fields_dir", "weights", "output"):
+            self._set(name, as_path(name, getattr(self, name)))
+        for name in ("work", "sample", "listing", "labels"):
+            if getattr(self, name) is not None:
+                self._set(name, as_path(name, getattr(self, name)))
         if isinstance(self.time_limit, str):
-            object.__setattr__(self, "time_limit", parse_duration(self.time_limit))
-        if not (isinstance(self.pixel_size, (int, float)) and 0.005 <= self.pixel_size <= 5):
+            self._set("time_limit", parse_duration(self.time_limit))
+        if isinstance(self.part, str):
+            self._set("part", parse_part(self.part))
+        if self.networks is not None:
+            self._set("networks", as_names("networks", self.networks))
+        self._check()
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check(self) -> None:
+        if not (_is_number(self.pixel_size) and 0.005 <= self.pixel_size <= 5):
             raise SettingsError(f"pixel_size is {self.pixel_size!r}, expected micrometres a pixel between 0.005 and 5")
         _one_of("resolution", self.resolution, RESOLUTIONS)
         _one_of("engine", self.engine, ENGINES)
         if self.views is not None:
             _one_of("views", self.views, VIEW_COUNTS)
-        if self.limit is not None and self.limit < 1:
-            raise SettingsError(f"limit is {self.limit}, expected a positive number of fields")
-        if self.time_limit is not None and not (math.isfinite(self.time_limit) and self.time_limit > 0):
-            raise SettingsError(f"time_limit is {self.time_limit} s, expected a positive number of seconds")
+        if self.limit is not None and not (_is_whole(self.limit) and self.limit >= 1):
+            raise SettingsError(f"limit is {self.limit!r}, expected a positive number of fields")
+        if self.time_limit is not None and not (
+            _is_number(self.time_limit) and math.isfinite(self.time_limit) and self.time_limit > 0
+        ):
+            raise SettingsError(f"time_limit is {self.time_limit!r}, expected a positive number of seconds")
+        if not isinstance(self.suffixes, Mapping):
+            raise SettingsError(f"suffixes is {self.suffixes!r}, expected a mapping such as {{'red': '_r'}}")
+        if not isinstance(self.device, str):
+            raise SettingsError(f"device is {self.device!r}, expected a text such as 'auto', 'cpu' or 'cuda:0'")
+        if not isinstance(self.part, (Part, type(None))):
+            raise SettingsError(f"part is {self.part!r}, expected I/N with I from 1 to N, such as 2/3")
+        for name in ("strict", "fresh", "report", "quiet"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name} is {getattr(self, name)!r}, expected True or False")
 
     @property
     def work_dir(self) -> Path:
         """The work folder, resolved from `work` or `output`."""
-        return self.work if self.work is not None else self.output.parent / f"{self.output.stem}_work"
+        return self.work if self.work is not None else default_work(self.output)
+
+    def check_places(self) -> None:
+        """Check, before anything begins, that the output and the work folder can be written.
+
+        Raises:
+            SettingsError: if one of them cannot; the message says why.
+        """
+        inputs = (self.sample, self.listing, self.weights / "ensemble.json")
+        check_output(self.output, inputs=[path for path in inputs if path is not None])
+        check_work(self.work_dir, self.output)
+
+
+def default_work(output: Path) -> Path:
+    """The work folder of a run that is not given one: `<output stem>_work` beside the output."""
+    return output.parent / f"{output.stem}_work"
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -120,13 +191,13 @@ def read_json(path: Path, schema: int) -> dict[str, Any]:
     """Read a JSON object that carries `"schema": <version>`.
 
     Raises:
-        SettingsError: if the file is absent, is no JSON object, or has another schema version.
+        SettingsError: if the file is absent, is not a JSON object, or has another schema version.
     """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"{path} does not exist") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not readable JSON: {error}") from error
     if not isinstance(values, dict) or values.get("schema") != schema:
         found = values.get("schema") if isinstance(values, dict) else type(values).__name__
@@ -134,17 +205,80 @@ def read_json(path: Path, schema: int) -> dict[str, Any]:
     return values
 
 
+def as_path(name: str, value: object) -> Path:
+    """A path of a text or path.
+
+    Raises:
+        SettingsError: if it is empty (which would be the current folder) or of another type.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise SettingsError(f"{name} is {value!r}, expected a path")
+    return Path(value)
+
+
+def as_names(name: str, value: object) -> tuple[str, ...]:
+    """Names, given as a sequence of texts or as one text with commas.
+
+    Raises:
+        SettingsError: if there is none, one is empty, not a text, or comes twice.
+    """
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not all(isinstance(each, str) for each in names):
+        raise SettingsError(f"{name} is {value!r}, expected names such as a,b")
+    stripped = tuple(each.strip() for each in names)
+    if not stripped or not all(stripped) or len(set(stripped)) < len(stripped):
+        raise SettingsError(f"{name} is {value!r}, expected at least one name, none of them empty or twice")
+    return stripped
+
+
+def parse_part(text: str) -> Part:
+    """The share that a text such as `2/3` names.
+
+    Raises:
+        SettingsError: if it is not `I/N` with I from 1 to N.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text.strip())
+    if match is None:
+        raise SettingsError(f"part is {text!r}, expected I/N with I from 1 to N, such as 2/3")
+    return Part(int(match[1]), int(match[2]))
+
+
 def parse_duration(text: str) -> float:
-    """Seconds of a duration such as `8h30m`, `45m`, `90s`, `1h` or plain seconds (`600`)."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    """Seconds of a duration: `8h30m`, `8h 30m`, `90m`, `45s`, `1.5h`, `8:30:00` (hours, minutes, seconds), or plain seconds.
+
+    Raises:
+        SettingsError: if the text is not one of these, or is not more than nothing.
+    """
+    seconds = _seconds(text.strip())
+    if seconds is None:
+        hint = "; with two parts it could mean hours or minutes" if re.fullmatch(r"\d+:\d+", text.strip()) else ""
+        raise SettingsError(f"{text!r} is not a duration{hint}; write for instance 8h30m, 8:30:00, 45m or 90s")
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise SettingsError(f"{text!r} is {seconds:g} seconds; expected a positive duration, such as 8h30m, 45m or 90s")
+    return seconds
+
+
+def _seconds(text: str) -> float | None:
+    number = r"([0-9]+(?:\.[0-9]+)?)"
+    if re.fullmatch(number, text):
         return float(text)
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    clock = re.fullmatch(r"([0-9]+):([0-5][0-9]):([0-5][0-9])", text)
+    units = re.fullmatch(rf"(?:{number}h)?\s*(?:{number}m)?\s*(?:{number}s)?", text)
+    match = clock or units
     if not text or match is None:
-        raise SettingsError(f"{text!r} is no duration; write for instance 8h30m, 45m or 90s")
+        return None
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + seconds
 
 
 def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
+    if isinstance(value, bool) or value not in allowed:
         raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(map(str, allowed))}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

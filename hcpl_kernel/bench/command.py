@@ -14,7 +14,6 @@ from hcpl_kernel.errors import WeightsError
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.runtime.devices import resolve_devices
-from hcpl_kernel.runtime.process_tuning import keep_freed_memory
 
 
 def run_bench(json_path: Path | None, projections: Sequence[str]) -> int:
@@ -31,7 +30,6 @@ def run_bench(json_path: Path | None, projections: Sequence[str]) -> int:
         SettingsError: for an unknown machine.
         WeightsError: where the package was installed without the `weights/` folder beside it.
     """
-    keep_freed_memory()
     machines = find_machines(projections)
     ensemble = read_ensemble(full_weights())
     devices, notes = resolve_devices("auto")

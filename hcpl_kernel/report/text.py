@@ -3,33 +3,68 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from hcpl_kernel.errors import InputError
+from hcpl_kernel.errors import InputError, one_line
 from hcpl_kernel.pipeline.report import FILE_NAME
 
 
 def format_report(folder: Path) -> str:
-    """The report of a work folder as text for people.
+    """The report of a work folder as text for people; what the file does not hold is left out.
 
     Raises:
-        InputError: if the folder holds no report.
+        InputError: if the folder holds no report, or one that is not an object with at least one of its sections.
     """
     path = folder / FILE_NAME
     try:
-        values = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is no readable run report ({error}); is {folder} a work folder?") from error
-    counts, weights = values["counts"], values["weights"]
-    lines = [
-        f"weights   {weights.get('name')}" + ("" if weights.get("trained") else "  (UNTRAINED: probabilities mean nothing)"),
-        f"device    {values['device']}",
-        f"fields    {counts.get('fields', 0)}, readable {counts.get('readable', 0)}, cells {counts.get('cells', 0)}",
-    ]
-    lines += [f"stage     {name:<22} {facts['seconds']:9.1f} s" for name, facts in values["stages"].items()]
-    for name, facts in values["networks"].items():
-        speed = f"{facts['seconds']:9.1f} s" if facts["state"] == "done" else "left out: " + facts.get("reason", "")
-        lines.append(f"network   {name:<22} {speed}")
-    lines += [f"problem   {entry['ID']}: {entry['reason']}" for entry in values["problems"]]
-    lines += [f"degraded  {text}" for text in values["degradations"]]
-    return "\n".join(lines)
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a readable run report ({error}); is {folder} a work folder?") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is not a run report: expected an object, found {type(values).__name__}")
+    lines = list(_lines(values))
+    if not lines:
+        raise InputError(f"{path} is not a run report: it has none of a report's sections")
+    return "\n".join(map(one_line, lines))
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if weights := _section(values, "weights"):
+        mark = "" if weights.get("trained") else "  (UNTRAINED: probabilities mean nothing)"
+        lines.append(f"weights   {weights.get('name')}{mark}")
+    if values.get("device"):
+        lines.append(f"device    {values['device']}")
+    if counts := _section(values, "counts"):
+        fields, readable, cells = (counts.get(name, 0) for name in ("fields", "readable", "cells"))
+        lines.append(f"fields    {fields}, readable {readable}, cells {cells}")
+    for name, facts in _section(values, "stages").items():
+        lines.append(f"stage     {name:<22} {_seconds(facts)}")
+    for name, facts in _section(values, "networks").items():
+        done = isinstance(facts, dict) and facts.get("state") == "done"
+        reason = facts.get("reason", "") if isinstance(facts, dict) else facts
+        lines.append(f"network   {name:<22} {_seconds(facts) if done else f'left out: {reason}'}")
+    for title, section in (("problem", "problems"), ("warning", "warnings")):
+        for entry in _entries(values, section):
+            known = isinstance(entry, dict) and "reason" in entry
+            who = f"{entry['ID']}: " if known and entry.get("ID") is not None else ""
+            lines.append(f"{title:<10}{who}{entry['reason'] if known else entry}")
+    lines += [f"degraded  {text}" for text in _entries(values, "degradations")]
+    return lines
+
+
+def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _entries(values: Mapping[str, Any], name: str) -> list[Any]:
+    found = values.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _seconds(facts: Any) -> str:
+    seconds = facts.get("seconds") if isinstance(facts, dict) else None
+    return f"{seconds:9.1f} s" if isinstance(seconds, (int, float)) else f"{'?':>9} s"

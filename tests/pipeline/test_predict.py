@@ -262,7 +262,7 @@ def test_the_slow_network_is_left_out_and_the_others_stay(
     class Clock:
         for_fields, for_networks = float("inf"), 2.5
 
-    monkeypatch.setattr("hcpl_kernel.pipeline.run.TimeBudget", lambda limit: Clock())
+    monkeypatch.setattr("hcpl_kernel.pipeline.run.TimeBudget", lambda limit, started: Clock())
     assert predict(fields, *given_labels(fields)) == 0
     networks = report(tmp_path)["networks"]
     assert networks["cla_efficientnet"]["state"] == "left out"

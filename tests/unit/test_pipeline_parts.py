@@ -1,33 +1,20 @@
-"""The pipeline's parts by themselves: ledger, time budget, order, report, devices, atomic files."""
+"""The pipeline's parts by themselves: ledger, order, report, devices."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from hcpl_kernel.errors import DeviceError, InputError, SettingsError
+from hcpl_kernel.errors import DeviceError, InputError
 from hcpl_kernel.models.network_spec import NetworkSpec
-from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.ledger import FILE_NAME, Ledger, fingerprint
 from hcpl_kernel.pipeline.order import by_value_per_second
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.report.text import format_report
-from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.runtime.devices import describe, memory_format, resolve_devices
-
-
-def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_open(path) as file:
-        file.write("half")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
 
 
 def test_the_ledger_remembers_and_forgets(tmp_path: Path) -> None:
@@ -69,21 +56,6 @@ def test_two_runs_cannot_share_a_work_folder(tmp_path: Path) -> None:
 
 def test_fingerprints_depend_on_every_part() -> None:
     assert fingerprint("a", 1) == fingerprint("a", 1) != fingerprint("a", 2)
-
-
-def test_the_budget_counts_from_the_given_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HCPL_STARTED_AT", str(time.time() - 80))
-    budget = TimeBudget(100)
-    assert 79 < budget.elapsed < 90
-    assert 7 < budget.for_networks < 18
-    assert -5 < budget.for_fields < 6
-    assert TimeBudget(None).for_networks == float("inf")
-
-
-def test_a_start_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HCPL_STARTED_AT", "noon")
-    with pytest.raises(SettingsError, match="HCPL_STARTED_AT"):
-        TimeBudget(1)
 
 
 def test_dsas_run_first_and_then_the_best_value_per_second() -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hcpl_kernel.runtime.process_tuning import SPINS
+from hcpl_kernel.runtime.process_tuning import SPINS, core_affinity, opencv_threads, torch_threads
 
 MEMORY_PROGRAM = """
 import numpy, resource, threading
@@ -31,7 +31,7 @@ thread = threading.Thread(target=ask_often)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is meant")
 @pytest.mark.parametrize("run", ["ask_often()", "thread.start(); thread.join()"])
-def test_blocks_that_are_freed_and_asked_for_again_are_not_mapped_anew(run: str) -> None:
+def test_blocks_that_are_freed_and_asked_for_again_are_not_mapped_again(run: str) -> None:
     def page_faults(call: str) -> int:
         code = MEMORY_PROGRAM.format(call=call, run=run)
         return int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
@@ -58,3 +58,25 @@ def test_the_command_says_how_to_wait_before_torch_is_there(given: dict[str, str
         [sys.executable, "-c", WAITING_PROGRAM], env={**kept, **given}, capture_output=True, text=True, check=True
     )
     assert done.stdout.split()[-2:] == [expected, "False"]
+
+
+def test_thread_counts_and_cores_are_put_back() -> None:
+    import cv2
+    import torch
+
+    def state() -> tuple[object, ...]:
+        return cv2.getNumThreads(), torch.get_num_threads(), os.sched_getaffinity(0)
+
+    before = state()
+    one = {min(os.sched_getaffinity(0))}
+    with pytest.raises(RuntimeError), opencv_threads(3), torch_threads(3), core_affinity(one):
+        assert state() == (3, 3, one)
+        raise RuntimeError
+    assert state() == before
+
+
+def test_cores_that_are_not_there_are_refused_and_nothing_changes() -> None:
+    before = os.sched_getaffinity(0)
+    with pytest.raises(OSError), core_affinity({1023}):
+        raise AssertionError("never reached")
+    assert os.sched_getaffinity(0) == before

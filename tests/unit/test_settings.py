@@ -2,28 +2,66 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 
+import hcpl_kernel
+from hcpl_kernel.cli import _parser
 from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.ensemble import FusionSpec, read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
-from hcpl_kernel.settings import PredictSettings, from_mapping, parse_duration, read_json
+from hcpl_kernel.settings import Part, PredictSettings, from_mapping, parse_duration, read_json
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("8h30m", 30600), ("45m", 2700), ("90s", 90), ("600", 600), ("1h1m1s", 3661), ("0.5h", 1800)]
+    ("text", "seconds"),
+    [
+        ("8h30m", 30600),
+        ("8h 30m", 30600),
+        (" 90m ", 5400),
+        ("90s", 90),
+        ("3600s", 3600),
+        ("600", 600),
+        ("1h1m1s", 3661),
+        ("0.5h", 1800),
+        ("8:30:00", 30600),
+        ("100:00:59", 360059),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "h", "8 h", "fast", "8h30", "-3s"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "h",
+        "fast",
+        "abc",
+        "8h30",
+        "1h30",
+        "-5s",
+        "nan",
+        "inf",
+        "1e400",
+        "8:30",
+        "8:60:00",
+        "1:2:3",
+        "30m8h",
+        "0",
+        "0s",
+        "9" * 400,
+    ],
+)
+def test_what_is_not_a_duration_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="8h30m"):
         parse_duration(text)
 
@@ -40,14 +78,75 @@ def test_a_missing_setting_is_named() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"pixel_size": 0}, {"resolution": "half"}, {"views": 3}, {"limit": 0}, {"engine": "magic"}, {"time_limit": -1.0}],
+    [
+        {"pixel_size": 0},
+        {"pixel_size": float("nan")},
+        {"pixel_size": "0.3"},
+        {"pixel_size": True},
+        {"resolution": "half"},
+        {"views": 3},
+        {"views": True},
+        {"limit": 0},
+        {"limit": "3"},
+        {"limit": 1.5},
+        {"engine": "magic"},
+        {"device": None},
+        {"time_limit": -1.0},
+        {"time_limit": float("nan")},
+        {"time_limit": float("inf")},
+        {"time_limit": [1]},
+        {"suffixes": "red=_r"},
+        {"work": ""},
+        {"sample": 5},
+        {"part": "0/3"},
+        {"part": "4/3"},
+        {"part": "a/b"},
+        {"part": "1"},
+        {"part": "1/0"},
+        {"part": (1, 2)},
+        {"networks": ()},
+        {"networks": "a,,b"},
+        {"networks": ["a", "a"]},
+        {"networks": [1]},
+        {"networks": 5},
+        {"strict": 1},
+        {"fresh": "no"},
+        {"quiet": None},
+    ],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="expected"):
         PredictSettings(Path("."), Path("."), Path("a.csv"), **wrong)  # type: ignore[arg-type]
 
 
-def test_the_work_folder_lies_beside_the_output() -> None:
+def test_parts_and_networks_are_read_from_text() -> None:
+    settings = PredictSettings(Path("."), Path("."), Path("a.csv"), part="2/3", networks="a, b")  # type: ignore[arg-type]
+    assert settings.part == Part(2, 3) and str(settings.part) == "2/3"
+    assert settings.networks == ("a", "b")
+
+
+def test_the_python_function_has_every_setting_with_its_default() -> None:
+    given = inspect.signature(hcpl_kernel.predict).parameters
+    fields = dataclasses.fields(PredictSettings)
+    assert list(given) == [field.name for field in fields]
+    for field in fields:
+        default = given[field.name].default
+        if field.name == "suffixes":
+            assert default is None
+        else:
+            assert default == (inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default)
+        assert f"        {field.name}: " in (hcpl_kernel.predict.__doc__ or "")
+        assert f"        {field.name}: " in (PredictSettings.__doc__ or "")
+
+
+def test_the_command_line_has_every_setting_with_its_default() -> None:
+    options = vars(_parser().parse(["predict", "fields", "--weights", "w", "--output", "o.csv"]))
+    for field in dataclasses.fields(PredictSettings):
+        if field.default is not dataclasses.MISSING:
+            assert options[field.name] == field.default, field.name
+
+
+def test_the_work_folder_is_beside_the_output() -> None:
     assert PredictSettings(Path("."), Path("."), Path("out/sub.csv")).work_dir == Path("out/sub_work")
 
 

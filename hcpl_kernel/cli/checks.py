@@ -1,0 +1,44 @@
+"""`hcpl doctor`, `hcpl bench` and `hcpl demo`: is this machine fit, how fast is it, does the whole way work."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hcpl_kernel.cli._parser import Parser, path
+
+
+def add_verbs(parser: Parser) -> None:
+    """Add the verbs of this file."""
+    verb = parser.add_verb("demo", demo, "Make sample fields, predict them with weights/mini, and show the result.")
+    verb.add_argument("--output", type=path, default=Path("demo_output"), metavar="DIR")
+
+    verb = parser.add_verb(
+        "bench", bench, "Measure each stage on this machine and plan a run; needs no weights and no images."
+    )
+    verb.add_argument("--json", type=path, metavar="FILE", help="also write the figures here")
+    verb.add_argument("--project", default="", metavar="p100,t4x2", help="also project to these machines")
+
+    verb = parser.add_verb("doctor", doctor, "Check this environment: packages, GPUs, memory, disk, weights.")
+    verb.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Run the demo."""
+    from hcpl_kernel.demo import run_demo
+
+    return run_demo(options.output)
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure this machine."""
+    from hcpl_kernel.bench import run_bench
+
+    return run_bench(options.json, [name for name in options.project.split(",") if name])
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Examine this environment."""
+    from hcpl_kernel.doctor import run_doctor
+
+    return run_doctor(as_json=options.json)

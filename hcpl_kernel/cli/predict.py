@@ -1,0 +1,115 @@
+"""`hcpl predict`, `hcpl assemble` and `hcpl report`: a run, its parts joined, what it reported."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+
+from hcpl_kernel.cli._ending import DONE, ERROR_FILE, FELL_SHORT, say
+from hcpl_kernel.cli._parser import Parser, checked, path
+from hcpl_kernel.errors import InputError
+from hcpl_kernel.runtime.paths import check_output, check_work
+from hcpl_kernel.settings import (
+    ENGINES,
+    RESOLUTIONS,
+    VIEW_COUNTS,
+    PredictSettings,
+    as_names,
+    parse_duration,
+    parse_part,
+)
+
+
+def add_verbs(parser: Parser) -> None:
+    """Add the verbs of this file."""
+    _add_predict(parser)
+
+    verb = parser.add_verb("assemble", assemble, "Join the parts that `hcpl predict --part` runs left in a work folder.")
+    verb.add_argument("work_dir", type=path, metavar="WORK_DIR", help="work folder that the parts share")
+    verb.add_argument("--output", type=path, required=True, metavar="CSV", help="the submission to write")
+
+    verb = parser.add_verb("report", report, "Show the report of a work folder.")
+    verb.add_argument("folder", type=path, metavar="WORK_DIR")
+
+
+def _add_predict(parser: Parser) -> None:
+    verb = parser.add_verb("predict", predict, "Predict a folder of fields and write a submission; resumes by default.")
+    verb.set_defaults(resumes=True)
+    add = verb.add_argument
+    add("fields_dir", type=path, metavar="FIELDS_DIR", help="folder of <ID>_{red,green,blue,yellow} images")
+    add("--weights", type=path, required=True, metavar="DIR", help="weights folder, such as weights/mini")
+    add("--output", type=path, required=True, metavar="CSV", help="the submission to write")
+    add("--work", type=path, metavar="DIR", help="work folder; default: <output stem>_work beside the output")
+    add("--sample", type=path, metavar="CSV", help="sample submission whose header, IDs and order to follow")
+    add("--listing", type=path, metavar="CSV", help="CSV with ID,red,green,blue,yellow instead of scanning the folder")
+    add("--suffixes", type=_suffixes, default={}, metavar="red=_r,...", help="file name suffix of each channel")
+    add("--pixel-size", type=float, default=0.08, metavar="UM", help="micrometres a pixel (default 0.08)")
+    add("--labels", type=path, metavar="DIR", help="take <ID>_cells.png maps from here instead of segmenting")
+    add("--resolution", choices=RESOLUTIONS, default="quarter", help="where the labelling works")
+    add("--time-limit", type=checked(parse_duration), metavar="8h30m", help="stop in time, counted from the start")
+    add("--limit", type=int, metavar="N", help="only the first N fields")
+    add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cpu:2, cuda or cuda:0,1")
+    add("--engine", choices=ENGINES, default="torch", help="what computes the networks")
+    add("--views", type=int, choices=VIEW_COUNTS, help="test-time views (default: each network's own)")
+    add("--part", type=checked(parse_part), metavar="I/N", help="only the I-th of N shares; `hcpl assemble` joins them")
+    names = checked(functools.partial(as_names, "networks"))
+    add("--networks", type=names, metavar="NAME,...", help="only these networks of the ensemble")
+    add("--strict", action="store_true", help="exit with 1 when anything was degraded")
+    add("--fresh", action="store_true", help="forget what an earlier run left in the work folder")
+    add("--no-report", dest="report", action="store_false", help="write no report page (index.html)")
+    add("--quiet", action="store_true", help="print neither progress nor a summary")
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Run a prediction; 1 where `--strict` was given and anything was degraded."""
+    names = [field.name for field in dataclasses.fields(PredictSettings)]
+    settings = PredictSettings(**{name: getattr(options, name) for name in names})
+    settings.check_places()
+    options.work_dir = settings.work_dir
+
+    from hcpl_kernel.pipeline.budget import command_started
+
+    started = command_started()
+    from hcpl_kernel.pipeline.run import run
+    from hcpl_kernel.report.text import format_report
+
+    result = run(settings, started=started)
+    (result.work / ERROR_FILE).unlink(missing_ok=True)  # an earlier run's
+    if not settings.quiet:
+        say(format_report(result.work))
+        say(f"submission {result.output}")
+    return FELL_SHORT if settings.strict and result.degraded else DONE
+
+
+def assemble(options: argparse.Namespace) -> int:
+    """Join the parts of a work folder."""
+    if not options.work_dir.is_dir():
+        raise InputError(f"{options.work_dir} is not a folder; expected the work folder of `hcpl predict --part` runs")
+    check_work(options.work_dir, options.output)
+    check_output(options.output)
+
+    from hcpl_kernel.pipeline.parts import assemble as assemble_parts
+
+    result = assemble_parts(options.work_dir, options.output)
+    say(f"submission {result.output}")
+    return DONE
+
+
+def report(options: argparse.Namespace) -> int:
+    """Print the report of a work folder."""
+    from hcpl_kernel.report.text import format_report
+
+    if not options.folder.is_dir():
+        raise InputError(f"{options.folder} is not a folder; expected the work folder of `hcpl predict`")
+    say(format_report(options.folder))
+    return DONE
+
+
+def _suffixes(text: str) -> dict[str, str]:
+    pairs = [part.split("=", 1) for part in text.split(",")]
+    if any(len(pair) != 2 or not pair[1] for pair in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected for instance red=_r,green=_g,blue=_b,yellow=_y")
+    if len({channel for channel, _ in pairs}) < len(pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} names a channel twice")
+    return {pair[0]: pair[1] for pair in pairs}

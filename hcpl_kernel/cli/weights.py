@@ -1,0 +1,48 @@
+"""`hcpl weights list|verify|convert`: what a weights folder holds, whether it is intact, and how it is made."""
+
+from __future__ import annotations
+
+import argparse
+
+from hcpl_kernel.cli._ending import DONE, FELL_SHORT, say
+from hcpl_kernel.cli._parser import Parser, path
+
+
+def add_verbs(parser: Parser) -> None:
+    """Add the verbs of this file."""
+    group = parser.add_verb("weights", None, "List, verify or convert weights.")
+    verb = group.add_verb("list", list_weights, "What a weights folder holds.")
+    verb.add_argument("folder", type=path, metavar="DIR")
+
+    verb = group.add_verb("verify", verify, "Check every file against its recorded hash: 0 good, 1 not.")
+    verb.add_argument("folder", type=path, metavar="DIR")
+
+    verb = group.add_verb("convert", convert, "Make safetensors of a .pth file without executing anything in it.")
+    verb.add_argument("file", type=path, metavar="FILE")
+    verb.add_argument("--output", type=path, metavar="DIR", help="default: beside the file")
+
+
+def list_weights(options: argparse.Namespace) -> int:
+    """Print what a folder holds."""
+    from hcpl_kernel.models.manifest import format_listing, list_files
+
+    say(format_listing(list_files(options.folder)))
+    return DONE
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Compare every file with its recorded hash."""
+    from hcpl_kernel.models.manifest import format_listing
+    from hcpl_kernel.models.manifest import verify as verify_files
+
+    statuses = verify_files(options.folder)
+    say(format_listing(statuses))
+    return DONE if all(status.good for status in statuses) else FELL_SHORT
+
+
+def convert(options: argparse.Namespace) -> int:
+    """Convert a pickled file."""
+    from hcpl_kernel.conversion import convert as convert_file
+
+    say(str(convert_file(options.file, options.output)))
+    return DONE

@@ -1,4 +1,4 @@
-"""Image x cell: the probability that a field shows a class bears on each of its cells."""
+"""Image x cell: the probability that a field shows a class is a factor of each of its cells'."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
 
 
@@ -16,22 +15,23 @@ def fuse_image_and_cell(
     """Multiply each cell's probabilities by those of its field, class by class (paper, "Multi-stream information fusion").
 
     Args:
-        prob_image: (F, 19) float in [0, 1], a field a row.
-        prob_cell: (N, 19) float in [0, 1], a cell a row.
+        prob_image: (F, K) float in [0, 1], a field a row.
+        prob_cell: (N, K) float in [0, 1], a cell a row.
         field_of_cell: (N,) integer, each cell's row in `prob_image`.
         cell_only: classes whose image factor is left out, because their image and cell predictions do not correlate
             (in the paper 11, 12 and 15: the field has the class, but few of its cells do).
 
     Returns:
-        (N, 19) float32 in [0, 1].
+        (N, K) float32 in [0, 1].
 
     Raises:
         InputError: if the shapes do not fit or a cell's field is not there.
     """
-    if prob_image.shape[1:] != (CLASS_COUNT,) or prob_cell.shape != (len(field_of_cell), CLASS_COUNT):
+    cells = len(field_of_cell)
+    if prob_cell.ndim != 2 or len(prob_cell) != cells or prob_image.shape[1:] != prob_cell.shape[1:]:
         raise InputError(
-            f"image x cell: expected prob_image (F, {CLASS_COUNT}) and prob_cell ({len(field_of_cell)}, {CLASS_COUNT}) "
-            f"for {len(field_of_cell)} cells, found {prob_image.shape} and {prob_cell.shape}"
+            f"image x cell: expected prob_image (F, K) and prob_cell ({cells}, K) for {cells} cells, "
+            f"found {prob_image.shape} and {prob_cell.shape}"
         )
     if len(field_of_cell) and not 0 <= field_of_cell.min() <= field_of_cell.max() < len(prob_image):
         raise InputError(

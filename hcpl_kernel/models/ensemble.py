@@ -7,84 +7,126 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
+from pydantic import Field
+
+from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import SettingsError, WeightsError
+from hcpl_kernel.models.network_kinds import Group
 from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.schema import (
+    Arguments,
+    FileName,
+    Flag,
+    FreeForm,
+    Integer,
+    Name,
+    Positive,
+    Sha256,
+    Share,
+    Text,
+    specification,
+    specified,
+)
+from hcpl_kernel.models.strict_json import read_document
 from hcpl_kernel.runtime.atomic import atomic_open
-from hcpl_kernel.settings import from_mapping, read_json
 
-SCHEMA = 1
-FUSION_ORDERS = ("fuse-then-average", "average-then-fuse")
-NEGATIVE_RULES = ("network", "complement", "mean")
-SEGMENTATION_ARCHITECTURES = ("dpn_unet", "mini_unet")
+FILE_NAME = "ensemble.json"
+SCHEMA = 2
+EARLIER = {
+    1: "Since schema 1 a network's `value` is called `validation_map` and its crop \"kept\" is called \"unmasked\", and "
+    "fusion.cell_only defaults to no class: rename them, write cell_only out, and set \"schema\": 2"
+}
+MOST_NETWORKS = 64
+
+FusionOrder = Literal["fuse-then-average", "average-then-fuse"]
+NegativeRule = Literal["network", "complement", "mean"]
+Architecture = Literal["dpn_unet", "mini_unet"]
+FUSION_ORDERS: tuple[FusionOrder, ...] = get_args(FusionOrder)
+NEGATIVE_RULES: tuple[NegativeRule, ...] = get_args(NegativeRule)
 
 
-@dataclasses.dataclass(frozen=True)
+@specification
 class SegmentationSpec:
     """One of the two segmentation networks (nuclei, cell).
 
     Attributes:
         architecture: "dpn_unet" (published) or "mini_unet" (small, same output).
-        file: weights file beside `ensemble.json`.
+        file: weights file in or below the folder of `ensemble.json`.
         kwargs: passed on to the architecture.
-        background_cut: where the background probability exceeds it, border and interior are set to 0; None keeps the
-            published behaviour. Our choice, for small networks whose soft border tails would dilate the cells.
+        background_cut: where the background probability exceeds it, border and interior are set to 0, in [0, 1]; None
+            keeps the published behaviour. Our choice, for small networks whose soft border tails would dilate the cells.
         sha256, trained, provenance: as in :class:`NetworkSpec`.
+
+    Raises:
+        SettingsError: for a value that is out of range or of another type.
     """
 
-    architecture: str
-    file: str
-    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    background_cut: float | None = None
-    sha256: str | None = None
-    trained: bool = False
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.architecture not in SEGMENTATION_ARCHITECTURES:
-            raise SettingsError(
-                f"segmentation architecture {self.architecture!r}, expected one of {SEGMENTATION_ARCHITECTURES}"
-            )
+    architecture: Architecture
+    file: FileName
+    kwargs: Arguments = dataclasses.field(default_factory=dict)
+    background_cut: Share | None = None
+    sha256: Sha256 | None = None
+    trained: Flag = False
+    provenance: FreeForm = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
+@specification
 class GeometrySpec:
     """The XGBoost module of the VID (first module, eight features): a JSON or UBJ model file."""
 
-    file: str
-    sha256: str | None = None
-    trained: bool = False
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    file: FileName
+    sha256: Sha256 | None = None
+    trained: Flag = False
+    provenance: FreeForm = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
+@specification
 class FusionSpec:
     """How the networks' probabilities are joined (paper, "Multi-stream information fusion").
 
     Attributes:
         cell_only: classes whose image factor is left out (low correlation; the paper's are 11, 12, 15).
         order: "fuse-then-average" (each network is fused by itself, as the paper scores them) or "average-then-fuse".
-        negative: class 18 is the "network"'s own, the "complement" `1 - max` of the others, or their "mean".
-        dsa_weight, cell_weight: weights of the two group averages, DSAs and cell-level networks.
+        negative: the negative class is the "network"'s own, the "complement" `1 - max` of the others, or their "mean".
+        dsa_weight, cell_weight: weights of the two group averages, DSAs and cell-level networks, above 0.
+
+    Raises:
+        SettingsError: for a value that is out of range or of another type.
     """
 
-    cell_only: tuple[int, ...] = (11, 12, 15)
-    order: str = "fuse-then-average"
-    negative: str = "network"
-    dsa_weight: float = 1.0
-    cell_weight: float = 1.0
+    cell_only: Annotated[tuple[Annotated[Integer, Field(ge=0)], ...], Field(max_length=1000)] = ()
+    order: FusionOrder = "fuse-then-average"
+    negative: NegativeRule = "network"
+    dsa_weight: Positive = 1.0
+    cell_weight: Positive = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cell_only", tuple(int(k) for k in self.cell_only))
-        if any(not 0 <= k <= 18 for k in self.cell_only):
-            raise SettingsError(f"fusion.cell_only {self.cell_only}, expected class ids 0 to 18")
-        if self.order not in FUSION_ORDERS:
-            raise SettingsError(f"fusion.order {self.order!r}, expected one of {FUSION_ORDERS}")
-        if self.negative not in NEGATIVE_RULES:
-            raise SettingsError(f"fusion.negative {self.negative!r}, expected one of {NEGATIVE_RULES}")
-        if min(self.dsa_weight, self.cell_weight) <= 0:
-            raise SettingsError("fusion: dsa_weight and cell_weight must be positive")
+        if len(set(self.cell_only)) < len(self.cell_only):
+            raise ValueError("cell_only names a class twice, expected each once")
+
+    def group_weight(self, group: Group) -> float:
+        """The weight of a group's average."""
+        return {"dsa": self.dsa_weight, "cell": self.cell_weight}[group]
+
+    def check_classes(self, classes: ClassList) -> None:
+        """Whether these settings fit a list of classes.
+
+        Raises:
+            SettingsError: if a class of `cell_only` is not in the list, or a rule needs a negative class that it lacks.
+        """
+        for position, label in enumerate(self.cell_only):
+            if not label < len(classes):
+                raise SettingsError(f"fusion.cell_only[{position}]: found {label}, expected class ids {classes.range}")
+        if self.negative != "network" and (classes.negative is None or len(classes) < 2):
+            raise SettingsError(
+                f"fusion.negative: found {self.negative!r}, expected 'network', because classes.negative is null or there "
+                f"is no other class"
+            )
+
+
+Part = SegmentationSpec | GeometrySpec | NetworkSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,13 +134,14 @@ class Ensemble:
     """A weights folder's content.
 
     Attributes:
-        folder: where the files lie.
+        folder: where the files are.
         name: "mini", "full", or a user's own.
         nuclei, cell: the segmentation networks.
         geometry, completeness: the two VID modules.
         networks: the classifiers, DSAs and cell-level, in the file's order.
         fusion: how their probabilities are joined.
         provenance: licence, origin, how it was trained, its figures.
+        classes: what the classifiers tell apart.
     """
 
     folder: Path
@@ -110,20 +153,62 @@ class Ensemble:
     networks: tuple[NetworkSpec, ...]
     fusion: FusionSpec
     provenance: Mapping[str, Any]
+    classes: ClassList = HPA_CLASSES
 
     @property
-    def parts(self) -> tuple[SegmentationSpec | GeometrySpec | NetworkSpec, ...]:
+    def parts(self) -> tuple[Part, ...]:
         """Every part that has a weights file."""
         return (self.nuclei, self.cell, self.geometry, self.completeness, *self.networks)
 
     @property
     def trained(self) -> bool:
-        """True when every part bears trained weights."""
+        """True when every part has trained weights."""
         return all(part.trained for part in self.parts)
 
-    def parts_in_use(self, segmentation: bool) -> tuple[SegmentationSpec | GeometrySpec | NetworkSpec, ...]:
+    def parts_in_use(self, segmentation: bool) -> tuple[Part, ...]:
         """The parts that a run needs; `segmentation` is False where label maps are given."""
         return self.parts if segmentation else self.parts[2:]
+
+
+@specification
+class _Segmentation:
+    nuclei: SegmentationSpec
+    cell: SegmentationSpec
+
+
+@specification
+class _Integrity:
+    geometry: GeometrySpec
+    completeness: NetworkSpec
+
+
+@specification
+class _Classes:
+    names: tuple[Text, ...]
+    short_names: dict[Text, Text] | tuple[Text, ...] = ()
+    negative: Integer | None = None
+
+    def class_list(self) -> ClassList:
+        if isinstance(self.short_names, dict):
+            return ClassList.with_short_names(self.names, self.short_names, self.negative)
+        return ClassList(self.names, self.short_names, self.negative)
+
+
+def _hpa_classes() -> _Classes:
+    return _Classes(HPA_CLASSES.names, HPA_CLASSES.short_names, HPA_CLASSES.negative)
+
+
+@specification
+class _Document:
+    """The sections of the file."""
+
+    name: Name
+    segmentation: _Segmentation
+    integrity: _Integrity
+    networks: Annotated[tuple[NetworkSpec, ...], Field(min_length=1, max_length=MOST_NETWORKS)]
+    fusion: FusionSpec
+    provenance: FreeForm
+    classes: _Classes = dataclasses.field(default_factory=_hpa_classes)
 
 
 def read_ensemble(folder: Path) -> Ensemble:
@@ -131,46 +216,51 @@ def read_ensemble(folder: Path) -> Ensemble:
 
     Raises:
         WeightsError: if the folder has no such file.
-        SettingsError: if it holds an unknown key, a wrong value or another schema version.
+        SettingsError: one line with the place in the file, what was found and what was expected: an unknown or repeated
+            key, a value of another type or out of range, names that collide, or another schema version.
     """
-    path = Path(folder) / "ensemble.json"
+    path = Path(folder) / FILE_NAME
+    values = read_values(folder)
+    del values["schema"]
+    document = specified(_Document, values, str(path))
+    try:
+        classes = document.classes.class_list()
+        document.fusion.check_classes(classes)
+        _check_names(document)
+        networks = tuple(
+            _with_outputs(spec, f"networks[{position}]", values["networks"][position], len(classes))
+            for position, spec in enumerate(document.networks)
+        )
+        _check_completeness(document.integrity.completeness)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    return Ensemble(
+        folder=Path(folder),
+        name=document.name,
+        nuclei=document.segmentation.nuclei,
+        cell=document.segmentation.cell,
+        geometry=document.integrity.geometry,
+        completeness=document.integrity.completeness,
+        networks=networks,
+        fusion=document.fusion,
+        provenance=document.provenance,
+        classes=classes,
+    )
+
+
+def read_values(folder: Path) -> dict[str, Any]:
+    """The JSON of `<folder>/ensemble.json`, for a tool that changes some of it and keeps the rest as it is.
+
+    Raises:
+        WeightsError: if the folder has no such file.
+        SettingsError: if it is not JSON of the present schema; its entries are not looked at.
+    """
+    path = Path(folder) / FILE_NAME
     if not path.is_file():
         raise WeightsError(
             f"{folder} has no ensemble.json; expected a weights folder such as weights/mini (see weights/README.md)"
         )
-    values = read_json(path, SCHEMA)
-    expected = {"schema", "name", "segmentation", "integrity", "networks", "fusion", "provenance"}
-    if set(values) != expected:
-        wrong = ", ".join(sorted(set(values) ^ expected))
-        raise SettingsError(f"{path}: expected the keys {', '.join(sorted(expected))}; unknown or missing: {wrong}")
-
-    def part(kind: type, *keys: str) -> Any:
-        section = values
-        for key in keys:
-            try:
-                section = section[key]
-            except (KeyError, TypeError) as error:
-                raise SettingsError(f"{path}: missing {'.'.join(keys)}") from error
-        return from_mapping(kind, section, where=f"{path}: {'.'.join(keys)}")
-
-    networks = tuple(
-        from_mapping(NetworkSpec, entry, where=f"{path}: networks[{index}]")
-        for index, entry in enumerate(values["networks"])
-    )
-    names = [network.name for network in networks]
-    if not names or len(set(names)) != len(names):
-        raise SettingsError(f"{path}: networks need different names and at least one entry, found {names}")
-    return Ensemble(
-        folder=Path(folder),
-        name=str(values["name"]),
-        nuclei=part(SegmentationSpec, "segmentation", "nuclei"),
-        cell=part(SegmentationSpec, "segmentation", "cell"),
-        geometry=part(GeometrySpec, "integrity", "geometry"),
-        completeness=part(NetworkSpec, "integrity", "completeness"),
-        networks=networks,
-        fusion=part(FusionSpec, "fusion"),
-        provenance=values["provenance"],
-    )
+    return read_document(path, SCHEMA, EARLIER)
 
 
 def write_ensemble(path: Path, values: Mapping[str, Any]) -> None:
@@ -179,3 +269,27 @@ def write_ensemble(path: Path, values: Mapping[str, Any]) -> None:
     text = re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", lambda m: "[" + re.sub(r"\n\s+", " ", m[1]) + "]", text)
     with atomic_open(path) as file:
         file.write(text + "\n")
+
+
+def _check_names(document: _Document) -> None:
+    """Names become file names, which some systems compare without regard to case."""
+    places = {document.integrity.completeness.name.casefold(): "integrity.completeness"}
+    for position, spec in enumerate(document.networks):
+        place = f"networks[{position}]"
+        other = places.setdefault(spec.name.casefold(), place)
+        if other != place:
+            raise SettingsError(f"{place}.name: found {spec.name!r}, expected another name than {other} has (case aside)")
+
+
+def _with_outputs(spec: NetworkSpec, place: str, entry: Mapping[str, Any], classes: int) -> NetworkSpec:
+    if spec.declared.group is None:
+        raise SettingsError(f"{place}.kind: found {spec.kind!r}, expected a kind of classifier")
+    outputs = spec.declared.output_count(classes)
+    if entry.get("outputs", outputs) != outputs:
+        raise SettingsError(f"{place}.outputs: found {entry['outputs']}, expected {outputs}, the number of classes")
+    return dataclasses.replace(spec, outputs=outputs)
+
+
+def _check_completeness(spec: NetworkSpec) -> None:
+    if spec.declared.group is not None or spec.declared.activation != "softmax":
+        raise SettingsError(f"integrity.completeness.kind: found {spec.kind!r}, expected a kind such as 'completeness'")

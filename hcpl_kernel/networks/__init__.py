@@ -1,4 +1,4 @@
-"""The networks of the paper: crops of single cells in, logits of the nineteen classes out.
+"""The networks of the paper: crops of single cells in, logits of the classes out.
 
 The exports are lazy (PEP 562), so that importing this package pulls in neither torch nor timm.
 """

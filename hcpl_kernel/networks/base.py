@@ -17,7 +17,7 @@ from hcpl_kernel.models.network_spec import NetworkSpec
 
 CHANNELS = 4
 LABEL_PRIOR = 0.08
-"""Initial probability of every class: a cell bears about 1.5 of 19 labels. Our choice; it keeps the first steps of a
+"""Initial probability of every class: a cell has about 1.5 of 19 labels. Our choice; it keeps the first steps of a
 training with many negatives quiet."""
 
 
@@ -119,6 +119,19 @@ class CellNetwork(nn.Module):
         """(N, D, h, w) float -> (N, D) float32: global average pooling."""
         return feature_map.float().mean((2, 3))
 
+    def cell_logits(self, descriptors: Tensor) -> Tensor:
+        """(N, D) -> (N, `spec.outputs`) logits of the cells; every kind has its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no cell_logits")
+
+    def image_logits(self, descriptors: Tensor, bag: Tensor, bag_count: int) -> Tensor:
+        """(N, D) and the image (N,) of each cell -> (bag_count, `spec.outputs`); of kinds that declare an image stream."""
+        raise NotImplementedError(f"{type(self).__name__} has no image_logits")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(N, outputs) logits -> float32 in [0, 1], by the activation that the network's kind declares."""
+        logits = logits.float()
+        return logits.softmax(1) if self.spec.declared.activation == "softmax" else logits.sigmoid()
+
 
 class _BaseMap(nn.Module):
     """A network whose forward pass is its base's alone."""
@@ -148,13 +161,9 @@ def create_base(spec: NetworkSpec) -> Any:
         near = difflib.get_close_matches(spec.base, timm.list_models(), n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()"
         raise SettingsError(f"network {spec.name!r}: timm has no model {spec.base!r}; {hint}")
-    fixed: dict[str, Any] = {"in_chans": CHANNELS, "num_classes": 0}
-    taken = sorted({*fixed, "pretrained", "checkpoint_path"} & set(spec.base_kwargs))
-    if taken:
-        raise SettingsError(f"network {spec.name!r}: base_kwargs sets {', '.join(taken)}, which the network sets itself")
     try:
-        base = timm.create_model(spec.base, pretrained=False, **fixed, **spec.base_kwargs)
-    except (TypeError, ValueError, AssertionError, KeyError) as error:
+        base = timm.create_model(spec.base, pretrained=False, in_chans=CHANNELS, num_classes=0, **spec.base_kwargs)
+    except Exception as error:  # noqa: BLE001 - any of timm's 1000 models may refuse arguments in a way of its own
         raise SettingsError(
             f"network {spec.name!r}: timm's {spec.base} does not take base_kwargs {dict(spec.base_kwargs)}: {error}"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -11,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.models.network_kinds import HybridSettings
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CHANNELS, LABEL_PRIOR, CellNetwork, Classifier
 from hcpl_kernel.networks.scattering import Scattering
-from hcpl_kernel.settings import from_mapping
 
 STRIDES = (4, 8)
 """Where the two hybrid fusion blocks sit: after the base's stages of these strides (our choice)."""
@@ -24,35 +22,6 @@ STRIDES = (4, 8)
 _LOG_UNIT = 1e-3
 """Scattering coefficients of cells in [0, 1] are 1e-4 to 1e-1; `log1p(s / 1e-3)` brings them to 0.1 to 5 and makes the
 features a matter of ratios rather than of brightness. Our choice."""
-
-
-@dataclasses.dataclass(frozen=True)
-class HybridSettings:
-    """The `head_kwargs` of a CLH.
-
-    Attributes:
-        reduction: the scattering sees the cell averaged over squares of so many px, 1 to 4. Our choice, 3: on whole
-            crops of 300 px the scattering costs more than EfficientNet-B4 itself, so reduced about a fifth of it.
-        scales: J of the scattering for each of the two fusion blocks, sampled every `reduction * 2^J` px of the crop.
-            Our choice, 1 and 2; with a reduction of 2 these are the strides of the blocks.
-        angles: L, the number of orientations.
-
-    Raises:
-        ValueError: for a value out of range; :func:`from_mapping` says where it stands.
-    """
-
-    reduction: int = 3
-    scales: tuple[int, ...] = (1, 2)
-    angles: int = 8
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", tuple(self.scales))
-        if self.reduction not in (1, 2, 3, 4):
-            raise ValueError(f"reduction {self.reduction!r}, expected 1 to 4")
-        if len(self.scales) != len(STRIDES) or not all(scale in (1, 2, 3, 4) for scale in self.scales):
-            raise ValueError(f"scales {list(self.scales)}, expected one of 1 to 4 for each of {len(STRIDES)} blocks")
-        if not 1 <= self.angles <= 16:
-            raise ValueError(f"angles {self.angles!r}, expected 1 to 16")
 
 
 class HybridFusion(nn.Module):
@@ -92,16 +61,16 @@ class CellHybridNet(CellNetwork):
     them for the time of one forward pass, so a network must not be run from two threads at once.
 
     Args:
-        spec: its base and input; `head_kwargs` as in :class:`HybridSettings`.
+        spec: its base, input and number of outputs K, one a class; `head_kwargs` as in
+            :class:`hcpl_kernel.models.network_kinds.HybridSettings`.
 
     Raises:
-        SettingsError: for unknown `head_kwargs` or a base without such stages; see also
-            :class:`hcpl_kernel.networks.base.CellNetwork`.
+        SettingsError: for a base without such stages; see also :class:`hcpl_kernel.networks.base.CellNetwork`.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
-        settings = from_mapping(HybridSettings, spec.head_kwargs, where=f"network {spec.name!r}: head_kwargs")
+        settings: HybridSettings = spec.head()
         self.reduction = settings.reduction
         self.scatterings = nn.ModuleList(Scattering(scale, settings.angles) for scale in settings.scales)
         stages = [self._stage(stride) for stride in STRIDES]
@@ -110,7 +79,7 @@ class CellHybridNet(CellNetwork):
             HybridFusion(stage["num_chs"], CHANNELS * scattering.channels)  # type: ignore[operator,arg-type]
             for stage, scattering in zip(stages, self.scatterings, strict=True)
         )
-        self.classifier = Classifier(self.features, CLASS_COUNT, LABEL_PRIOR)
+        self.classifier = Classifier(self.features, spec.outputs, LABEL_PRIOR)
 
     def scatter(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithmic scattering features for both fusion blocks; no gradient flows through them.
@@ -144,11 +113,11 @@ class CellHybridNet(CellNetwork):
             return self.base_map(standardised)
 
     def cell_logits(self, descriptors: Tensor) -> Tensor:
-        """(N, D) -> (N, 19) logits."""
+        """(N, D) -> (N, K) logits."""
         return self.classifier(descriptors)
 
     def forward(self, cells: Tensor) -> Tensor:
-        """(N, 4, S, S) float32 in [0, 1] -> (N, 19) logits."""
+        """(N, 4, S, S) float32 in [0, 1] -> (N, K) logits."""
         return self.cell_logits(self.descriptors(cells))
 
     def _fuse_into(self, fusion: nn.Module, scattering: Tensor) -> Callable[..., Tensor]:

@@ -23,7 +23,7 @@ class CompletenessNet(CellNetwork):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
-        self.classifier = Classifier(self.features, len(CUT_CLASSES), prior=0.5)
+        self.classifier = Classifier(self.features, spec.outputs, prior=0.5)
 
     def cell_logits(self, descriptors: Tensor) -> Tensor:
         """(N, D) -> (N, 4) logits, for a softmax."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import LABEL_PRIOR, CellNetwork, Classifier
@@ -16,10 +15,10 @@ class DualStreamActNet(CellNetwork):
     """Base -> Weibull pooling -> cell stream (FC2) and, over the maximum of an image's cells, image stream (FC1).
 
     Paper, Methods, "DSA, CLH and CLA training and inference configurations". The paper's "Softmax" is read as a sigmoid
-    on each logit: a cell bears several labels and the loss is binary cross-entropy.
+    on each logit: a cell has several labels and the loss is binary cross-entropy.
 
     Args:
-        spec: its base and input.
+        spec: its base, input and number of outputs K, one a class.
 
     Raises:
         SettingsError: see :class:`hcpl_kernel.networks.base.CellNetwork`.
@@ -28,15 +27,15 @@ class DualStreamActNet(CellNetwork):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
         self.pooling = WeibullPooling()
-        self.image_classifier = Classifier(self.features, CLASS_COUNT, LABEL_PRIOR)
-        self.cell_classifier = Classifier(self.features, CLASS_COUNT, LABEL_PRIOR)
+        self.image_classifier = Classifier(self.features, spec.outputs, LABEL_PRIOR)
+        self.cell_classifier = Classifier(self.features, spec.outputs, LABEL_PRIOR)
 
     def pool(self, feature_map: Tensor) -> Tensor:
         """(N, D, h, w) float -> (N, D) float32, positive."""
         return self.pooling(feature_map)
 
     def cell_logits(self, descriptors: Tensor) -> Tensor:
-        """(N, D) -> (N, 19) logits of the cell stream."""
+        """(N, D) -> (N, K) logits of the cell stream."""
         return self.cell_classifier(descriptors)
 
     def image_logits(self, descriptors: Tensor, bag: Tensor, bag_count: int) -> Tensor:
@@ -49,7 +48,7 @@ class DualStreamActNet(CellNetwork):
                 descriptors, so its logits are the layer's bias (our choice).
 
         Returns:
-            (B, 19) logits.
+            (B, K) logits.
 
         Raises:
             InputError: if `bag` does not name an image for each descriptor.
@@ -74,7 +73,7 @@ class DualStreamActNet(CellNetwork):
             bag_count: number of images B.
 
         Returns:
-            (B, 19) logits of the images and (N, 19) logits of the cells.
+            (B, K) logits of the images and (N, K) logits of the cells.
         """
         descriptors = self.descriptors(cells)
         return self.image_logits(descriptors, bag, bag_count), self.cell_logits(descriptors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -11,8 +10,8 @@ from torch.nn import functional
 
 from hcpl_kernel.cells.crops import YELLOW
 from hcpl_kernel.cells.network_input import shrink_crops
-from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.engines import make_engine
+from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.runtime.devices import memory_format
@@ -20,19 +19,6 @@ from hcpl_kernel.runtime.devices import memory_format
 CPU_BATCH = 16
 GPU_BATCH = 64
 """Largest number of crops in a forward pass (our choice); halved on a GPU that runs out of memory."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What a network says of one shard.
-
-    Attributes:
-        prob_cell: (N, 19) float32 in [0, 1] (`(N, 4)` for the completeness network), one row a cell.
-        prob_image: (F, 19) float32 in [0, 1], one row a field, for a DSA; None otherwise.
-    """
-
-    prob_cell: np.ndarray
-    prob_image: np.ndarray | None
 
 
 def prepare(crops: np.ndarray, spec: NetworkSpec, device: torch.device) -> torch.Tensor:
@@ -108,18 +94,17 @@ class Predictor:
         Raises:
             torch.cuda.OutOfMemoryError: if not even a single crop fits on the GPU.
         """
-        outputs = 4 if self._spec.kind == "completeness" else CLASS_COUNT
+        outputs, image_stream = self._spec.outputs, self._spec.declared.image_stream
         if len(crops) == 0:
-            image = np.zeros((fields, CLASS_COUNT), np.float32) if self._spec.kind == "dsa" else None
+            image = np.zeros((fields, outputs), np.float32) if image_stream else None
             return Prediction(np.zeros((0, outputs), np.float32), image)
         descriptors = self._descriptors(crops)
         bag = torch.from_numpy(field_of_cell).to(self._device)
         prob_cell, prob_image = [], []
         for seen in descriptors:
-            logits = self._network.cell_logits(seen).float()  # type: ignore[operator]
-            prob_cell.append(logits.softmax(1) if self._spec.kind == "completeness" else logits.sigmoid())
-            if self._spec.kind == "dsa":
-                prob_image.append(self._network.image_logits(seen, bag, fields).float().sigmoid())  # type: ignore[operator]
+            prob_cell.append(self._network.probabilities(self._network.cell_logits(seen)))
+            if image_stream:
+                prob_image.append(self._network.probabilities(self._network.image_logits(seen, bag, fields)))
         return Prediction(_mean(prob_cell), _mean(prob_image) if prob_image else None)
 
     def _descriptors(self, crops: np.ndarray) -> list[torch.Tensor]:

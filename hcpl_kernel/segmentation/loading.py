@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from hcpl_kernel.models.ensemble import Ensemble
-from hcpl_kernel.models.skipped_initialisation import load_part
+from hcpl_kernel.models.loading import load_part
 from hcpl_kernel.segmentation.unet import build_segmentation
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hcpl_kernel.models.ensemble import read_ensemble
-from hcpl_kernel.models.skipped_initialisation import SkippedInitialisation
+from hcpl_kernel.runtime.skipped_initialisation import SkippedInitialisation
 from hcpl_kernel.networks import build
 
 MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"

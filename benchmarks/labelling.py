@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.runtime.process_tuning import keep_freed_memory
 from hcpl_kernel.segmentation import MiniUNet, Segmentator, label_cells, label_cells_paper_half
-from hcpl_kernel.segmentation.hpa_networks import prepare
+from hcpl_kernel.segmentation.hpa_networks import segmentation_input
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK_REPEATS, SLOW_REPEATS = 15, 3
@@ -91,7 +91,7 @@ def first_call() -> None:
 def preparation() -> None:
     """Input preparation of both networks and a small network's pass, on a 2048 x 2048 field."""
     image = np.random.default_rng(0).integers(0, 65536, (4, 2048, 2048), dtype=np.uint16)
-    wall, processor = seconds(lambda: prepare(image, 0.08, True), QUICK_REPEATS)
+    wall, processor = seconds(lambda: segmentation_input(image, 0.08, True), QUICK_REPEATS)
     print(f"\nInput preparation, 2048 field: {1e3 * wall:.1f} ms wall, {1e3 * processor:.1f} ms processor")
     segmentator = Segmentator(MiniUNet(), MiniUNet())
     wall, _ = seconds(lambda: segmentator.maps([image]), SLOW_REPEATS)

@@ -20,7 +20,7 @@ from hcpl_kernel.bench.stages import FIELD_WORK, FUSE, SEGMENTING_WORK, measure_
 from hcpl_kernel.bench.timing import Timing
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.pipeline.inference import GPU_BATCH
-from hcpl_kernel.segmentation.hpa_networks import prepare
+from hcpl_kernel.segmentation.hpa_networks import segmentation_input
 
 ALLOWANCE = 6.0
 """Seconds for the timed passes of each network: all of it ends in three to four minutes on two quiet cores."""
@@ -66,7 +66,7 @@ def measure_figures(ensemble: Ensemble, device: torch.device) -> Figures:
             stages[FUSE] = measure_fusing(sample, ensemble, Path(name))
             bar.update()
         bar.set_description("segmentation")
-        segmentation = measure_segmentation(ensemble, prepare(sample.image, PIXEL_SIZE, padding=True), device)
+        segmentation = measure_segmentation(ensemble, segmentation_input(sample.image, PIXEL_SIZE, padding=True), device)
         bar.update()
         measured = []
         for spec in specs:

@@ -101,7 +101,7 @@ def measure_segmentation(ensemble: Ensemble, prepared: np.ndarray, device: torch
 
     Args:
         ensemble: which networks.
-        prepared: (3, h, w) float32, one field as :func:`hcpl_kernel.segmentation.hpa_networks.prepare` gives it.
+        prepared: (3, h, w) float32, one field as :func:`hcpl_kernel.segmentation.hpa_networks.segmentation_input` gives it.
         device: where they run.
     """
     network = build_segmentation(ensemble.cell).eval()

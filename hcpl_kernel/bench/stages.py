@@ -23,7 +23,7 @@ from hcpl_kernel.pipeline.inference import Prediction
 from hcpl_kernel.pipeline.network_stage import _write
 from hcpl_kernel.pipeline.shards import FIELDS_PER_SHARD, FieldRecord, make_shards
 from hcpl_kernel.pipeline.submission_stage import join_shard, write_results
-from hcpl_kernel.segmentation.hpa_networks import prepare
+from hcpl_kernel.segmentation.hpa_networks import segmentation_input
 from hcpl_kernel.submission.rle import encode_labels
 
 LABELLING = "labelling, "
@@ -57,7 +57,7 @@ def measure_field_stages(sample: SampleField, crop_size: int, folder: Path) -> d
 
         stages: dict[str, Callable[[], object]] = {
             "decode": lambda: read_field(sample.files),
-            "network input": lambda: prepare(sample.image, PIXEL_SIZE, padding=True),
+            "network input": lambda: segmentation_input(sample.image, PIXEL_SIZE, padding=True),
             **{LABELLING + name: labelling(name) for name in LABELLERS},
             "cell table": lambda: measure_cells(sample.cells, sample.nuclei),
             "geometry features": lambda: geometry_features(sample.cells, sample.image, table, PIXEL_SIZE),

@@ -5,8 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hcpl_kernel.errors import InputError
 from hcpl_kernel.runtime.compiling import kernel
+
+LARGEST_ID = 65535
+"""What a 16-bit label map holds; tables of areas and boxes have a row per id up to the largest, so that it is bounded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +37,7 @@ class CellTable:
         return len(self.cell)
 
     def rows(self) -> list[list[int]]:
-        """One list a cell, in the order of the attributes; :meth:`from_rows` reads them back."""
+        """One list per cell, in the order of the attributes; :meth:`from_rows` reads them back."""
         columns = [getattr(self, f.name) for f in dataclasses.fields(self)]
         return np.stack(columns, axis=1).tolist() if len(self) else []
 
@@ -47,12 +52,18 @@ def measure_cells(labels: np.ndarray, nuclei: np.ndarray | None = None) -> CellT
     """Measure the cells of a field.
 
     Args:
-        labels: (H, W) integer instance map, 0 = background.
-        nuclei: (H, W) integer map in which a nucleus bears its cell's id, or None.
+        labels: (H, W) integer instance map, 0 = background, ids 1..65535.
+        nuclei: (H, W) integer map in which a nucleus carries its cell's id, or None.
 
     Returns:
         The table of the cells that have at least one pixel.
+
+    Raises:
+        InputError: if a map has another type or shape, or ids outside of 0..65535.
     """
+    _check("labels", labels, labels.shape)
+    if nuclei is not None:
+        _check("nuclei", nuclei, labels.shape)
     count = int(labels.max(initial=0)) + 1
     areas, boxes = _areas_and_boxes(labels, count)
     cell = np.flatnonzero(areas)
@@ -61,11 +72,20 @@ def measure_cells(labels: np.ndarray, nuclei: np.ndarray | None = None) -> CellT
     return CellTable(cell, left, top, right - left, bottom - top, areas[cell], nucleus_area)
 
 
+def _check(name: str, labels: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Refuse what the compiled loops would misread: they index arrays with the ids."""
+    if labels.ndim != 2 or labels.shape != shape or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"{name}: expected a label map (H, W) of integers, found {labels.shape} {labels.dtype}")
+    lowest, highest = int(labels.min(initial=0)), int(labels.max(initial=0))
+    if lowest < 0 or highest > LARGEST_ID:
+        raise InputError(f"{name}: ids from {lowest} to {highest}, expected 0 to {LARGEST_ID}")
+
+
 _BLOCK = 64  # pixels compared at once, in vector registers: most blocks of a run are uniform
 
 
 @kernel
-def _uniform(block, label):
+def _uniform(block: NDArray, label: int) -> bool:
     difference = block[0] ^ label
     for i in range(_BLOCK):
         difference |= block[i] ^ label
@@ -73,7 +93,7 @@ def _uniform(block, label):
 
 
 @kernel
-def _areas_and_boxes(labels, count):
+def _areas_and_boxes(labels: NDArray, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pixels and box (left, top, right, bottom; the last two exclusive) of the ids 1 to `count - 1`, in one pass.
 
     A row is taken run by run. Ids from `count` on are left out.

@@ -9,18 +9,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hcpl_kernel.segmentation.hpa_networks import Segmentator
+    from hcpl_kernel.segmentation.given_labels import GivenLabels
+    from hcpl_kernel.segmentation.hpa_networks import HpaNetworks, Segmentator
+    from hcpl_kernel.segmentation.interface import Labels, Segmenter
     from hcpl_kernel.segmentation.labelling import label_cells
     from hcpl_kernel.segmentation.paper_half import label_cells_paper_half
     from hcpl_kernel.segmentation.unet import DPNUNet, MiniUNet, build_segmentation
 
-__all__ = ["DPNUNet", "MiniUNet", "Segmentator", "build_segmentation", "label_cells", "label_cells_paper_half"]
+__all__ = [
+    "DPNUNet",
+    "GivenLabels",
+    "HpaNetworks",
+    "Labels",
+    "MiniUNet",
+    "Segmentator",
+    "Segmenter",
+    "build_segmentation",
+    "label_cells",
+    "label_cells_paper_half",
+]
 
 _MODULES = {
     "DPNUNet": "unet",
     "MiniUNet": "unet",
     "build_segmentation": "unet",
+    "GivenLabels": "given_labels",
+    "HpaNetworks": "hpa_networks",
     "Segmentator": "hpa_networks",
+    "Labels": "interface",
+    "Segmenter": "interface",
     "label_cells": "labelling",
     "label_cells_paper_half": "paper_half",
 }

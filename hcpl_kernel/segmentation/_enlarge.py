@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.runtime.compiling import kernel
-from hcpl_kernel.segmentation._maps import BLOCK, Labels
+from hcpl_kernel.segmentation._maps import BLOCK, LabelMaps
 
 
 def enlarge(
     labels: NDArray[np.int32], masks: NDArray[np.uint16], nuclei: NDArray[np.int32], shape: tuple[int, int]
-) -> Labels:
+) -> LabelMaps:
     """Nucleus and cell labels at the image's resolution.
 
     Args:

@@ -21,7 +21,7 @@ from hcpl_kernel.runtime.compiling import kernel
 from hcpl_kernel.segmentation import _limits as limits
 from hcpl_kernel.segmentation._components import count_areas, drop_small, free_where, pieces, split_labels
 from hcpl_kernel.segmentation._heap_watershed import flood
-from hcpl_kernel.segmentation._maps import Labels, above, frame, repeat_edge
+from hcpl_kernel.segmentation._maps import LabelMaps, above, frame, repeat_edge
 
 # Of `label_nuclei`; nuclei that cells grow from need larger seeds.
 LONE_SEED_AREA = 10
@@ -30,7 +30,7 @@ LONE_SEED_AREA = 10
 _DISK_6 = ((13, 1), (11, 7), (9, 9), (7, 11), (1, 13))
 
 
-def label_exact(nuclei_map: NDArray[np.uint8], cell_map: NDArray[np.uint8], shape: tuple[int, int]) -> Labels:
+def label_exact(nuclei_map: NDArray[np.uint8], cell_map: NDArray[np.uint8], shape: tuple[int, int]) -> LabelMaps:
     """Nucleus and cell labels as the published post-processing gives them on maps enlarged to `shape`.
 
     Args:

@@ -14,7 +14,7 @@ from hcpl_kernel.segmentation import _limits as limits
 # Side of the block of full-resolution pixels that one pixel of the maps stands for.
 BLOCK = 4
 
-Labels = tuple[NDArray[np.int32], NDArray[np.int32]]
+LabelMaps = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 def checked_shape(nuclei_map: NDArray, cell_map: NDArray, output_shape: tuple[int, int] | None) -> tuple[int, int]:

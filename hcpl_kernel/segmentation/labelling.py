@@ -16,7 +16,7 @@ from hcpl_kernel.segmentation._components import drop_small, free_where, number_
 from hcpl_kernel.segmentation._enlarge import enlarge
 from hcpl_kernel.segmentation._exact import label_exact
 from hcpl_kernel.segmentation._hole_filling import fill_enclosed
-from hcpl_kernel.segmentation._maps import BLOCK, Labels, above, checked_shape, frame, repeat_edge, seed_mask
+from hcpl_kernel.segmentation._maps import BLOCK, LabelMaps, above, checked_shape, frame, repeat_edge, seed_mask
 from hcpl_kernel.segmentation._watershed import flood
 
 
@@ -25,7 +25,7 @@ def label_cells(
     cell_map: NDArray[np.uint8],
     output_shape: tuple[int, int] | None = None,
     exact: bool = False,
-) -> Labels:
+) -> LabelMaps:
     """Nucleus and cell labels of a field's class maps.
 
     The quick way takes the steps of the published post-processing on the small maps: nuclei grown from

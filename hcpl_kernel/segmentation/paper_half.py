@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.segmentation import _limits as limits
 from hcpl_kernel.segmentation._components import drop_small, free_where, pieces, split_labels
-from hcpl_kernel.segmentation._maps import Labels, above, checked_shape, frame, seed_mask
+from hcpl_kernel.segmentation._maps import LabelMaps, above, checked_shape, frame, seed_mask
 from hcpl_kernel.segmentation._watershed import flood
 
 
 def label_cells_paper_half(
     nuclei_map: NDArray[np.uint8], cell_map: NDArray[np.uint8], output_shape: tuple[int, int] | None = None
-) -> Labels:
+) -> LabelMaps:
     """Labels by the paper's faster variant: half resolution, without the fine-tuning steps; for comparison.
 
     The paper ("HPA Cell Segmentator") halves the full-resolution maps, leaves out "extra processing in two fine-tuning

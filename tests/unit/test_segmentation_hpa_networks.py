@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hcpl_kernel.errors import InputError
-from hcpl_kernel.segmentation import MiniUNet, Segmentator
+from hcpl_kernel.errors import FieldError, InputError, SettingsError
+from hcpl_kernel.segmentation import HpaNetworks, Labels, MiniUNet, Segmentator, Segmenter, label_cells
 from hcpl_kernel.segmentation._rescale import rescale
-from hcpl_kernel.segmentation.hpa_networks import MEAN, STD, network_shape, pad, predict, prepare
+from hcpl_kernel.segmentation.hpa_networks import LABELLERS, MEAN, STD, network_shape, pad, predict, segmentation_input
 
 
 @pytest.fixture
@@ -51,14 +57,14 @@ def test_padding_reflects_as_numpy_does(shape: tuple[int, int]) -> None:
 
 
 def test_without_padding_other_sizes_are_refused() -> None:
-    assert prepare(random_image((4, 256, 128)), 0.08, padding=False).shape == (3, 64, 32)
+    assert segmentation_input(random_image((4, 256, 128)), 0.08, padding=False).shape == (3, 64, 32)
     with pytest.raises(InputError, match="padding=True"):
-        prepare(random_image((4, 256, 120)), 0.08, padding=False)
+        segmentation_input(random_image((4, 256, 120)), 0.08, padding=False)
 
 
 def test_channels_go_to_the_networks_in_their_order() -> None:
     image = np.stack([np.full((128, 128), value, np.uint8) for value in (51, 102, 153, 204)])
-    prepared = prepare(image, 0.32, padding=False)
+    prepared = segmentation_input(image, 0.32, padding=False)
     # Red, yellow, blue.
     assert np.allclose(prepared.mean(axis=(1, 2)), [0.2, 0.8, 0.6], atol=1e-6)
 
@@ -107,3 +113,128 @@ def test_pixel_size_sets_the_scale(segmentator: Segmentator) -> None:
 def test_other_images_are_refused(segmentator: Segmentator, image: np.ndarray) -> None:
     with pytest.raises(InputError, match="uint16"):
         segmentator.maps([image])
+
+
+class NoStamps:
+    """Stamps of a run without files."""
+
+    def of(self, path: Path) -> str | None:
+        return None
+
+
+def test_the_segmenter_labels_what_the_networks_see(segmentator: Segmentator) -> None:
+    image = random_image((4, 256, 200))
+    segmenter: Segmenter = HpaNetworks(lambda: segmentator, {"weights": "abc"}, pixel_size=0.16)
+    found = segmenter.labels("a", image)
+    ((nuclei_map, cell_map),) = segmentator.maps([image], 0.16)
+    nuclei, cells = label_cells(nuclei_map, cell_map, image.shape[1:])
+    assert found.nuclei is not None
+    assert np.array_equal(found.nuclei, nuclei)
+    assert np.array_equal(found.cells, cells)
+    assert found.warnings == ()
+    assert segmenter.stamp("a", NoStamps()) == ["HPA networks", {"weights": "abc"}, 0.16, "quarter"]
+    segmenter.close()
+
+
+def test_an_unknown_resolution_is_refused(segmentator: Segmentator) -> None:
+    with pytest.raises(SettingsError, match="paper-half"):
+        HpaNetworks(lambda: segmentator, None, resolution="half")
+
+
+class Watched(Segmentator):
+    """Counts the forward passes, and how many run at the same time; fails the first ones with given errors."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        super().__init__(MiniUNet(width=4), MiniUNet(width=4))
+        self.errors, self.passes, self.inside, self.most_inside = list(errors), 0, 0, 0
+
+    def forward(self, inputs: NDArray[np.float32]) -> Any:
+        self.passes += 1
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        try:
+            if self.errors:
+                raise self.errors.pop(0)
+            return super().forward(inputs)
+        finally:
+            self.inside -= 1
+
+
+def test_threads_share_one_loading_and_take_turns_on_the_device() -> None:
+    watched, loadings = Watched(), []
+
+    def load() -> Segmentator:
+        loadings.append(threading.get_ident())
+        return watched
+
+    segmenter = HpaNetworks(load, None, pixel_size=0.32)
+    images = [random_image((4, 64, 64), seed=seed) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(segmenter.labels, map(str, range(8)), images))
+    assert len(loadings) == 1
+    assert (watched.passes, watched.most_inside) == (8, 1)
+    for image, found in zip(images, together, strict=True):
+        assert np.array_equal(found.cells, segmenter.labels("again", image).cells)
+
+
+GPU_ERROR = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+def test_a_gpu_out_of_memory_gets_a_second_chance() -> None:
+    watched = Watched(GPU_ERROR)
+    assert HpaNetworks(lambda: watched, None).labels("a", random_image((4, 64, 64))).cells.shape == (64, 64)
+    assert watched.passes == 2
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        (GPU_ERROR, GPU_ERROR),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),) * 2,
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),),
+        (MemoryError(),),
+    ],
+)
+def test_a_field_that_does_not_fit_into_memory_is_that_fields_problem(errors: tuple[BaseException, ...]) -> None:
+    watched = Watched(*errors)
+    segmenter = HpaNetworks(lambda: watched, None)
+    with pytest.raises(FieldError, match=r"field large: .* ran out of .*memory on a field of 96 x 64 px"):
+        segmenter.labels("large", random_image((4, 64, 96)))
+    assert watched.passes == len(errors)
+    segmenter.labels("small", random_image((4, 64, 64)))
+
+
+def test_other_errors_keep_their_type() -> None:
+    segmenter = HpaNetworks(lambda: Watched(RuntimeError("shapes cannot be multiplied")), None)
+    with pytest.raises(RuntimeError, match="multiplied"):
+        segmenter.labels("a", random_image((4, 64, 64)))
+
+
+def test_more_cells_than_a_label_map_holds(segmentator: Segmentator, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = np.arange(256 * 257, dtype=np.int32).reshape(256, 257)
+    monkeypatch.setitem(LABELLERS, "quarter", lambda nuclei, cells, output_shape: (many, many))
+    with pytest.raises(FieldError, match="65791 cells"):
+        HpaNetworks(lambda: segmentator, None).labels("a", random_image((4, 64, 64)))
+
+
+class BrightGreen:
+    """Another segmenter, as a user would write one: what is bright in green is a cell; nuclei are not known."""
+
+    def __init__(self, threshold: int) -> None:
+        self._threshold = threshold
+
+    def labels(self, field_id: str, image: NDArray) -> Labels:
+        return Labels(None, (image[1] > self._threshold).astype(np.int32), ("every bright pixel is one cell",))
+
+    def stamp(self, field_id: str, stamps: Any) -> Any:
+        return ["bright green", self._threshold]
+
+    def close(self) -> None:
+        pass
+
+
+def test_another_segmenter_is_one_class() -> None:
+    segmenter: Segmenter = BrightGreen(128)
+    image = random_image((4, 32, 48))
+    found = segmenter.labels("a", image)
+    assert np.array_equal(found.cells > 0, image[1] > 128)

@@ -1,0 +1,87 @@
+"""What a segmenter is: a field's image in, its nuclei and cells out. The pipeline knows segmenters by this alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hcpl_kernel.errors import InputError
+
+LARGEST_LABEL = 65535
+"""Label maps are stored with 16 bits per pixel; a larger id would wrap."""
+
+Json = Any
+"""What `json.dumps` takes: dictionaries with text keys, lists, text, numbers, booleans, None."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The label maps of one field, checked: compiled code indexes with their ids.
+
+    Attributes:
+        nuclei: (H, W) int32, 0 = background, a nucleus carries its cell's id; None where nuclei are not known.
+        cells: (H, W) int32, 0 = background, ids 1..65535; gaps are allowed.
+        warnings: what is suspicious about maps that are used nevertheless, one sentence each.
+
+    Raises:
+        InputError: at construction, if a map has another shape or dtype, or ids outside of 0..65535.
+    """
+
+    nuclei: NDArray[np.int32] | None
+    cells: NDArray[np.int32]
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, labels in (("cells", self.cells), ("nuclei", self.nuclei)):
+            if labels is None:
+                continue
+            if labels.ndim != 2 or labels.dtype != np.int32 or labels.shape != self.cells.shape:
+                raise InputError(
+                    f"{name}: expected a label map (H, W) int32, nuclei and cells of one shape; found {labels.shape} "
+                    f"{labels.dtype}, the cells' map has {self.cells.shape}"
+                )
+            lowest, highest = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+            if lowest < 0 or highest > LARGEST_LABEL:
+                raise InputError(f"{name}: ids from {lowest} to {highest}, expected 0 to {LARGEST_LABEL}")
+
+
+class Stamps(Protocol):
+    """Content stamps of files (see `hcpl_kernel.fields.stamps`)."""
+
+    def of(self, path: Path) -> str | None:
+        """What stands for the content of a file; None where there is no file."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Finds the nuclei and cells of fields. Its methods are called from several threads at once."""
+
+    def labels(self, field_id: str, image: NDArray) -> Labels:
+        """The label maps of one field.
+
+        Args:
+            field_id: the field's ID.
+            image: (4, H, W) uint8 or uint16, channels red, green, blue, yellow; it is not changed.
+
+        Returns:
+            Maps of the image's height and width.
+
+        Raises:
+            FieldError: if this field cannot be segmented; the run goes on without it.
+        """
+        ...
+
+    def stamp(self, field_id: str, stamps: Stamps) -> Json:
+        """What the label maps of a field depend on besides its image; equal stamps mean equal maps.
+
+        Called before any field is segmented, for every field, so it should be cheap.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release networks and memory; `labels` is not called afterwards."""
+        ...

@@ -115,9 +115,9 @@ def compare(base: str, crops: np.ndarray, repeats: int, threads: int) -> list[di
     """Speed and agreement of a full-size network, one row an engine."""
     import torch
 
-    from hcpl_kernel.pipeline.inference import prepare
+    from hcpl_kernel.pipeline.inference import network_input
 
-    cells = prepare(crops, make_spec(base), torch.device("cpu"))
+    cells = network_input(crops, make_spec(base), torch.device("cpu"))
     network = make_network(base, cells)
     engines = make_engines(network, SIDE, threads)
     agreed = agreement(network, engines, cells)
@@ -151,14 +151,14 @@ def print_agreement(weights: Path, count: int) -> None:
     from hcpl_kernel.engines import TorchEngine
     from hcpl_kernel.models.ensemble import read_ensemble
     from hcpl_kernel.networks.loading import load_network
-    from hcpl_kernel.pipeline.inference import prepare
+    from hcpl_kernel.pipeline.inference import network_input
 
     ensemble = read_ensemble(weights)
     crops = sample_crops(count, max(spec.input_size for spec in ensemble.networks))
     print("| network | trained | engine | largest difference | lowest Spearman of a class |\n|---|---|---|---|---|")
     for spec in ensemble.networks:
         network = load_network(ensemble, spec)
-        cells = prepare(crops, spec, torch.device("cpu"))
+        cells = network_input(crops, spec, torch.device("cpu"))
         engines = make_engines(network, spec.input_size, torch.get_num_threads())
         # what a GPU rounds, computed here
         engines["torch, float16"] = TorchEngine(copy.deepcopy(network), torch.device("cpu"), torch.float16)

@@ -141,6 +141,22 @@ class PredictSettings:
         """The work folder, resolved from `work` or `output`."""
         return self.work if self.work is not None else default_work(self.output)
 
+    def as_plain(self) -> dict[str, Any]:
+        """JSON values from which :func:`from_mapping` makes these settings again; paths are absolute."""
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Path):
+                value = str(value.absolute())
+            elif isinstance(value, Part):
+                value = str(value)
+            elif isinstance(value, Mapping):
+                value = dict(value)
+            elif isinstance(value, tuple):
+                value = list(value)
+            values[field.name] = value
+        return values
+
     def check_places(self) -> None:
         """Check, before anything begins, that the output and the work folder can be written.
 

@@ -17,7 +17,7 @@ from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import CellHybridNet, build
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.pipeline.inference import GPU_BATCH, prepare
+from hcpl_kernel.pipeline.inference import GPU_BATCH, network_input
 from hcpl_kernel.segmentation.hpa_networks import predict
 from hcpl_kernel.segmentation.unet import build_segmentation
 
@@ -69,7 +69,7 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
         while True:
             crops = rng.integers(0, 256, (batch, crop_size, crop_size, 4), dtype=np.uint8)
             try:
-                cells = prepare(crops, spec, device)
+                cells = network_input(crops, spec, device)
                 forward = measure(partial(_forward, network, engine, cells), 5, allowance, device=device)
                 break
             except torch.cuda.OutOfMemoryError:
@@ -77,7 +77,7 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
                     raise
                 batch //= 2
                 torch.cuda.empty_cache()
-        preparing = measure(lambda: prepare(crops, spec, device), allowance=0.5, device=device)
+        preparing = measure(lambda: network_input(crops, spec, device), allowance=0.5, device=device)
         scattering = None
         if isinstance(network, CellHybridNet):
             scattering = measure(partial(network.scatter, cells), allowance=1.0, device=device).times(1 / batch)

@@ -76,29 +76,37 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
     strings = encode_labels(sample.cells)
     masks = [strings[int(cell)] for cell in table.cell]
     features = geometry_features(sample.cells, sample.image, table, PIXEL_SIZE)
-    files = [sample.files] * FIELDS_PER_SHARD
-    shard = make_shards(files, folder)[0]
     height, width = sample.cells.shape
-    shard.write_records(
-        [FieldRecord(f"field_{i}", height, width, None, table, masks, features) for i in range(FIELDS_PER_SHARD)]
-    )
-    _write_predictions(ensemble, shard.prediction_path, cells=FIELDS_PER_SHARD * len(table))
-    seed_geometry(folder / "geometry.ubj", seed=0)
-    geometry = GeometryModel.load(folder / "geometry.ubj")
+    records = [
+        FieldRecord(f"field_{i}", height, width, None, (), table, masks, features) for i in range(MEAN_FIELDS)
+    ]
+    cut = CutShard(tuple(records), crop_size=0, label_maps={})
+    predictions = _random_predictions(ensemble, cut)
+    keys = dict.fromkeys(predictions, "")
+    geometry = _sample_geometry(folder)
 
     def fuse_and_write() -> None:
-        joined = join_shard(shard, ensemble, geometry, completeness=True, networks=ensemble.networks)
-        write_results(iter([joined]), folder / "submission.csv", folder / "cells.csv", sample=None)
+        part = join(cut, predictions, keys, ensemble.networks, ensemble, geometry)
+        ids = [record.id for record in records]
+        write_fields(
+            part.fields(),
+            [
+                submission_csv(folder / "submission.csv", ensemble.classes, None, ids),
+                cells_csv(folder / "cells.csv", ensemble.classes),
+            ],
+        )
 
-    return measure(fuse_and_write, allowance=3.0).times(1 / FIELDS_PER_SHARD)
+    return measure(fuse_and_write, allowance=3.0).times(1 / MEAN_FIELDS)
 
 
-def _write_predictions(ensemble: Ensemble, path_of: Callable[[str], Path], cells: int) -> None:
+def _random_predictions(ensemble: Ensemble, cut: CutShard) -> dict[str, Prediction]:
     rng = np.random.default_rng(0)
-    specs: Sequence = (ensemble.completeness, *ensemble.networks)
+    specs = (ensemble.completeness, *ensemble.networks)
+    predictions = {}
     for spec in specs:
-        bands = rng.random((cells, BAND_COUNT), np.float32)
-        prob = bands / bands.sum(1, keepdims=True) if spec.kind == "completeness" else rng.random((cells, CLASS_COUNT))
-        image = rng.random((FIELDS_PER_SHARD, CLASS_COUNT)) if spec.kind == "dsa" else None
-        path_of(spec.name).parent.mkdir(parents=True, exist_ok=True)
-        _write(path_of(spec.name), Prediction(prob.astype(np.float32), image))
+        prob = rng.random((cut.cells, spec.outputs), np.float32)
+        if spec.declared.activation == "softmax":
+            prob /= prob.sum(1, keepdims=True)
+        image = rng.random((len(cut.records), spec.outputs), np.float32) if spec.declared.image_stream else None
+        predictions[spec.name] = Prediction(prob, image)
+    return predictions

@@ -14,6 +14,7 @@ from hcpl_kernel.engines import make_engine
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
+from hcpl_kernel.pipeline.executor import Stop
 from hcpl_kernel.runtime.devices import memory_format
 
 CPU_BATCH = 16
@@ -21,7 +22,7 @@ GPU_BATCH = 64
 """Largest number of crops in a forward pass (our choice); halved on a GPU that runs out of memory."""
 
 
-def prepare(crops: np.ndarray, spec: NetworkSpec, device: torch.device) -> torch.Tensor:
+def network_input(crops: np.ndarray, spec: NetworkSpec, device: torch.device) -> torch.Tensor:
     """Turn stored crops into a network's input.
 
     Args:
@@ -83,22 +84,26 @@ class Predictor:
         return self._engine.precision
 
     @torch.inference_mode()
-    def predict(self, crops: np.ndarray, field_of_cell: np.ndarray, fields: int) -> Prediction:
+    def predict(
+        self, crops: np.ndarray, field_of_cell: np.ndarray, fields: int, stop: Stop | None = None
+    ) -> Prediction:
         """Predict the cells of whole fields.
 
         Args:
             crops: (N, S, S, 4) uint8 from the cell store; all cells of each field must be there.
             field_of_cell: (N,) int64 in [0, fields), the field of each cell.
             fields: how many fields the shard has; a field may have no cell.
+            stop: asked before every batch.
 
         Raises:
+            Cancelled: if the work is not wanted any more.
             torch.cuda.OutOfMemoryError: if not even a single crop fits on the GPU.
         """
         outputs, image_stream = self._spec.outputs, self._spec.declared.image_stream
         if len(crops) == 0:
             image = np.zeros((fields, outputs), np.float32) if image_stream else None
             return Prediction(np.zeros((0, outputs), np.float32), image)
-        descriptors = self._descriptors(crops)
+        descriptors = self._descriptors(crops, stop or Stop())
         bag = torch.from_numpy(field_of_cell).to(self._device)
         prob_cell, prob_image = [], []
         for seen in descriptors:
@@ -107,26 +112,27 @@ class Predictor:
                 prob_image.append(self._network.probabilities(self._network.image_logits(seen, bag, fields)))
         return Prediction(_mean(prob_cell), _mean(prob_image) if prob_image else None)
 
-    def _descriptors(self, crops: np.ndarray) -> list[torch.Tensor]:
-        """The descriptors of all crops, (N, D) float32, one tensor a view."""
+    def _descriptors(self, crops: np.ndarray, stop: Stop) -> list[torch.Tensor]:
+        """The descriptors of all crops, (N, D) float32, one tensor per view."""
         parts: list[list[torch.Tensor]] = [[] for _ in range(self._views)]
         start = 0
         while start < len(crops):
+            stop.check()
             # even batches: the last one would otherwise be small and slow
             batches = math.ceil((len(crops) - start) / self.batch)
-            stop = start + math.ceil((len(crops) - start) / batches)
+            end = start + math.ceil((len(crops) - start) / batches)
             try:
-                cells = prepare(crops[start:stop], self._spec, self._device)
+                cells = network_input(crops[start:end], self._spec, self._device)
                 seen = [self._engine.descriptors(view(cells, index)) for index in range(self._views)]
             except torch.cuda.OutOfMemoryError:
                 if self.batch == 1:
                     raise
-                self.batch = max(1, min(self.batch, stop - start) // 2)
+                self.batch = max(1, min(self.batch, end - start) // 2)
                 torch.cuda.empty_cache()
                 continue
             for part, batch in zip(parts, seen, strict=True):
                 part.append(batch)
-            start = stop
+            start = end
         return [torch.cat(part) for part in parts]
 
 

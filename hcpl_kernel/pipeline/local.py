@@ -13,7 +13,7 @@ import dataclasses
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -21,18 +21,18 @@ import torch
 from tqdm import tqdm
 
 from hcpl_kernel.errors import HcplError
-from hcpl_kernel.fields.locate import FieldFiles
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.models.weights import load_geometry_path, part_path
 from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.cells.store import affordable_size, fields_per_wave, free_bytes
 from hcpl_kernel.pipeline.budget import TimeBudget
+from hcpl_kernel.pipeline.cutting import cut_shards
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
-from hcpl_kernel.pipeline.field_work import FieldWork, FinishedField, label_maps_stand
+from hcpl_kernel.pipeline.field_work import FieldWork, label_maps_stand
 from hcpl_kernel.pipeline.inference import Predictor
-from hcpl_kernel.pipeline.part import CutShard, Part
-from hcpl_kernel.pipeline.pieces import CropFile, Pieces
+from hcpl_kernel.pipeline.part import Part
+from hcpl_kernel.pipeline.pieces import Pieces
 from hcpl_kernel.pipeline.parts import Place
 from hcpl_kernel.pipeline.plan import Shard
 from hcpl_kernel.pipeline.report import RunReport
@@ -42,13 +42,10 @@ from hcpl_kernel.pipeline.setup import Setup
 from hcpl_kernel.pipeline.shard_work import NetworkFailure, join, predict_shard
 from hcpl_kernel.pipeline.store import Store
 from hcpl_kernel.pipeline.workspace import Workspace
-from hcpl_kernel.runtime.atomic import temporary_path
 from hcpl_kernel.runtime.memory import available_memory
-from hcpl_kernel.runtime.process_tuning import core_affinity, opencv_threads, torch_threads
+from hcpl_kernel.runtime.process_tuning import core_affinity, torch_threads
 from hcpl_kernel.settings import PredictSettings
 
-FIELD_THREADS = 16
-"""Fields worked on at one time, at most, however many cores there are: bounds the memory (our choice)."""
 TOO_LATE = "not segmented: the time limit was near"
 
 
@@ -180,41 +177,21 @@ class LocalRun:
         known = {shard.index: self._known(shard) for shard in wave}
         todo = [shard for shard in wave if known[shard.index] is None]
         bar.update(sum(len(s.files) for s in wave) - sum(len(s.files) for s in todo))
-        threads = min(len(os.sched_getaffinity(0)) + 1, FIELD_THREADS)
         size = self._affordable(todo)
-
-        def finish(_worker: None, files: FieldFiles, _stop: Stop) -> FinishedField:
-            self._keys.of_field(files)  # hashes what is then decoded, while it is in memory
-            return self._work.finish(files, size, self._expired)
-
-        files = (files for shard in todo for files in shard.files)
-        with opencv_threads(1):  # the threads here are the parallelism
-            stream = run_in_order(finish, files, [None] * threads, ahead=threads)
-            with contextlib.closing(stream):
-                for shard in todo:
-                    known[shard.index] = self._cut_shard(shard, size, stream, bar)
+        cutting = cut_shards(
+            todo,
+            self._work,
+            size,
+            self._workspace.pieces,
+            self._keys.of_shard,
+            before=self._keys.of_field,  # hashes what is then decoded, while it is in memory
+            expired=self._expired,
+        )
+        with contextlib.closing(cutting):
+            for shard, pieces, cut in cutting:
+                known[shard.index] = _Working(shard, pieces.key, pieces, cut.cells, size, cut.unfinished)
+                bar.update(len(shard.files))
         return [working for working in known.values() if working is not None]
-
-    def _cut_shard(self, shard: Shard, size: int, stream: Iterator[FinishedField], bar: tqdm[Any]) -> _Working:
-        with temporary_path(self._workspace.pieces) as path:
-            crops = CropFile(path)
-            try:
-                records, maps, unfinished = [], {}, []
-                for _ in shard.files:
-                    field = next(stream)
-                    crops.append(field.crops)
-                    records.append(field.record)
-                    maps |= field.label_maps
-                    if field.unfinished:
-                        unfinished.append(field.record.id)
-                    bar.update()
-                key = self._keys.of_shard(shard)
-                pieces = Pieces(self._workspace.pieces, key)
-                cut = CutShard(tuple(records), size, maps, tuple(unfinished))
-                pieces.put_cut(cut, crops)
-            finally:
-                crops.discard()
-        return _Working(shard, key, pieces, cut.cells, size, cut.unfinished)
 
     def _known(self, shard: Shard) -> _Working | None:
         """A shard whose pieces an earlier run left whole; predictions in parts of the store become pieces again."""

@@ -26,6 +26,7 @@ class Pieces:
     """
 
     def __init__(self, folder: Path, key: str) -> None:
+        self.key = key
         self._folder = folder / key
         self._cut = self._folder / "cut.safetensors"
         self._crops = self._folder / "crops.raw"

@@ -14,7 +14,6 @@ from typing import Any
 from hcpl_kernel.errors import HcplError, InputError, describe
 from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble
-from hcpl_kernel.models.network_kinds import kind_of
 from hcpl_kernel.models.weights import resolve_sha256, verify_parts
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networks_of
@@ -287,7 +286,7 @@ class _Run:
                 f"no network predicted anything ({'; '.join(report.degradations[-2:])}); "
                 f"{self._settings.output} holds fallback rows only"
             )
-        if not any(kind_of(spec).image_stream for spec in done):
+        if not any(spec.declared.image_stream for spec in done):
             report.degrade("no network with an image stream ran: probabilities have no image factor")
         if finished.places and report.counts["readable"] == 0:
             first = report.problems[0] if report.problems else {"ID": "", "reason": "no time"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hcpl_kernel.models.network_kinds import kind_of
 from hcpl_kernel.models.network_spec import NetworkSpec
 
 
@@ -20,7 +19,7 @@ def by_value_per_second(networks: Sequence[NetworkSpec], views: int | None) -> l
     """
 
     def key(spec: NetworkSpec) -> tuple[bool, float, str]:
-        return not kind_of(spec).image_stream, -spec.validation_map / (spec.gmac * (views or spec.views)), spec.name
+        return not spec.declared.image_stream, -spec.validation_map / (spec.gmac * (views or spec.views)), spec.name
 
     return sorted(networks, key=key)
 

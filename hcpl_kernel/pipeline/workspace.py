@@ -74,7 +74,7 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / ".lock", "a") as lock:
             alone = self._lock(lock, shared)
-            for folder in (self.folder, self.labels, self.parts):
+            for folder in (self.folder, self.labels, self.parts, self.pieces):
                 remove_stale(folder)
             if alone:
                 for piece in self.pieces.iterdir():

@@ -63,6 +63,13 @@ def atomic_open(path: Path, mode: str = "w", scratch: Path | None = None) -> Ite
         yield file
 
 
+@contextmanager
+def temporary_path(folder: Path) -> Iterator[Path]:
+    """A name in a folder for a file that its maker renames when it knows the final name; removed if it is still there."""
+    with _temporary(Path(folder) / "temporary", None) as temporary:
+        yield temporary
+
+
 def put_if_absent(path: Path, write: Callable[[Path], object], scratch: Path | None = None) -> bool:
     """Give `path` a complete content unless it exists; of several writers at the same time exactly one wins.
 

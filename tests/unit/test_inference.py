@@ -10,7 +10,7 @@ from torch import Tensor
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
 from hcpl_kernel.pipeline import inference
-from hcpl_kernel.pipeline.inference import Predictor, prepare, view
+from hcpl_kernel.pipeline.inference import Predictor, network_input, view
 
 CPU = torch.device("cpu")
 
@@ -38,8 +38,8 @@ def predictor(network_spec: NetworkSpec, views: int | None = None) -> Predictor:
 def test_masked_crops_are_black_outside_the_cell_and_kept_ones_are_not() -> None:
     stored = np.full((1, 64, 64, 4), 200, np.uint8)  # 200 is even: nothing is masked in
     stored[0, :32, :, 3] |= 1
-    masked = prepare(stored, spec(crop="masked"), CPU)
-    kept = prepare(stored, spec(crop="unmasked"), CPU)
+    masked = network_input(stored, spec(crop="masked"), CPU)
+    kept = network_input(stored, spec(crop="unmasked"), CPU)
     assert (masked[:, :, 32:] == 0).all() and (kept[:, :3] == 200 / 255).all()
     torch.testing.assert_close(masked[:, :3, :32], kept[:, :3, :32])
     assert masked.is_contiguous(memory_format=torch.channels_last)
@@ -48,12 +48,12 @@ def test_masked_crops_are_black_outside_the_cell_and_kept_ones_are_not() -> None
 def test_crops_lie_as_the_device_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for layout in (torch.channels_last, torch.contiguous_format):
         monkeypatch.setattr(inference, "memory_format", lambda device, layout=layout: layout)
-        assert prepare(crops(2), spec(), CPU).is_contiguous(memory_format=layout)
+        assert network_input(crops(2), spec(), CPU).is_contiguous(memory_format=layout)
 
 
 def test_crops_are_resized_to_what_the_network_takes() -> None:
-    assert prepare(crops(2, side=96), spec(), CPU).shape == (2, 4, 64, 64)
-    assert prepare(crops(2, side=48), spec(), CPU).shape == (2, 4, 64, 64)
+    assert network_input(crops(2, side=96), spec(), CPU).shape == (2, 4, 64, 64)
+    assert network_input(crops(2, side=48), spec(), CPU).shape == (2, 4, 64, 64)
 
 
 def test_the_views_are_the_eight_symmetries_of_the_square() -> None:

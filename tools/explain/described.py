@@ -21,7 +21,7 @@ from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.loading import load_network
-from hcpl_kernel.pipeline.inference import prepare
+from hcpl_kernel.pipeline.inference import network_input
 from hcpl_kernel.runtime.devices import resolve_devices
 
 BATCH = 16
@@ -59,7 +59,7 @@ class Explained:
 
     def inputs(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         """The network's input, (n, 4, S, S) float32 in [0, 1]."""
-        return prepare(crops, self.spec, self.device)
+        return network_input(crops, self.spec, self.device)
 
     @torch.inference_mode()
     def describe(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.dsa import DualStreamActNet
-from hcpl_kernel.pipeline.inference import prepare
+from hcpl_kernel.pipeline.inference import network_input
 from tools.probe.folds import Fit, Floats
 from tools.train.cell_set import CellSet
 
@@ -38,7 +38,7 @@ def describe_images(network: DualStreamActNet, spec: NetworkSpec, cells: CellSet
     for field in range(fields):
         if cells.count(field) == 0:
             continue
-        described = network.descriptors(prepare(cells.crops(field), spec, torch.device("cpu")))
+        described = network.descriptors(network_input(cells.crops(field), spec, torch.device("cpu")))
         bag = torch.zeros(len(described), dtype=torch.int64)
         descriptors[field] = torch.cat([described.amax(0), described.mean(0)]).numpy()
         prob_cell[field] = network.cell_logits(described).sigmoid().amax(0).numpy()

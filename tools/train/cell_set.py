@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -17,22 +17,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hcpl_kernel.cells.store import read_crops
-from hcpl_kernel.classes import CLASS_COUNT
+from hcpl_kernel.cells.record import FieldRecord
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.fields.locate import FieldFiles, locate_fields
-from hcpl_kernel.fields.readers.planes import field_size
+from hcpl_kernel.fields.files import FieldFiles
+from hcpl_kernel.fields.locate import locate_fields
+from hcpl_kernel.fields.readers import field_size
 from hcpl_kernel.models.ensemble import read_ensemble
-from hcpl_kernel.pipeline.budget import TimeBudget
-from hcpl_kernel.pipeline.field_stage import FieldWork, run_fields
-from hcpl_kernel.pipeline.ledger import Ledger, fingerprint
-from hcpl_kernel.pipeline.report import RunReport
-from hcpl_kernel.pipeline.shards import FieldRecord, Shard, make_shards
+from hcpl_kernel.pipeline.cutting import cut_shards
+from hcpl_kernel.pipeline.field_work import FieldWork
+from hcpl_kernel.pipeline.part import CutShard
+from hcpl_kernel.pipeline.pieces import Pieces
+from hcpl_kernel.pipeline.plan import Shard, digest, make_shards
+from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.runtime.atomic import atomic_path
 from hcpl_kernel.segmentation import Segmentator
+from hcpl_kernel.segmentation.given_labels import GivenLabels
+from hcpl_kernel.segmentation.hpa_networks import HpaNetworks
+from hcpl_kernel.segmentation.interface import Segmenter
 from hcpl_kernel.segmentation.loading import load_segmentation
 
-INDEX, WHOLE = "index.npz", "whole.npy"
+INDEX, WHOLE, PIECES = "index.npz", "whole.npy", "pieces"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +86,14 @@ class CellSet:
     """An opened set of F fields with N cells.
 
     Attributes:
-        folder: where it lies.
+        folder: where it is.
         ids: (F,) str, field IDs.
         groups: (F,) str.
         image_labels: (F, 19) bool, the weak labels.
         first: (F + 1,) int64; the cells of field f are `first[f]` to `first[f + 1] - 1`.
         whole: (N,) bool, memory-mapped: the cell does not touch the frame.
-        shard, row: (F,) int64, where the field's crops lie.
+        shard, row: (F,) int64, where the field's crops are.
+        keys: of the shards' pieces.
     """
 
     folder: Path
@@ -98,6 +104,7 @@ class CellSet:
     whole: NDArray[np.bool_]
     shard: NDArray[np.int64]
     row: NDArray[np.int64]
+    keys: NDArray[np.str_]
 
     @classmethod
     def open(cls, folder: Path) -> CellSet:
@@ -109,7 +116,7 @@ class CellSet:
         if not (folder / INDEX).is_file():
             raise InputError(f"{folder} holds no finished cell set; make it with `python -m tools.train crops`")
         with np.load(folder / INDEX) as index:
-            arrays = {name: index[name] for name in ("ids", "groups", "image_labels", "first", "shard", "row")}
+            arrays = {name: index[name] for name in ("ids", "groups", "image_labels", "first", "shard", "row", "keys")}
         # an empty file part cannot be mapped
         whole = np.load(folder / WHOLE, mmap_mode="r") if arrays["first"][-1] else np.zeros(0, bool)
         return cls(folder=folder, whole=whole, **arrays)
@@ -126,7 +133,7 @@ class CellSet:
     def crops(self, field: int) -> NDArray[np.uint8]:
         """The crops of a field's cells, (n, S, S, 4) uint8 as in `cells/crops.py`, memory-mapped."""
         start = int(self.row[field])
-        return _opened(Shard(int(self.shard[field]), (), self.folder).crops_path)[start : start + self.count(field)]
+        return _opened(self.folder, str(self.keys[self.shard[field]]))[start : start + self.count(field)]
 
 
 def make_cell_set(source: CellSource, folder: Path) -> CellSet:
@@ -153,28 +160,30 @@ def make_cell_set(source: CellSource, folder: Path) -> CellSet:
     if source.whole_fields:
         masks = folder / "whole"
         _write_whole_masks(files, masks)
-    shards = make_shards(files, folder)
-    report = RunReport()
-    work = FieldWork(
-        _segmentator(source),
-        masks,
-        "quarter",
-        source.pixel_size,
-        source.crop_size,
-        folder / "labels",
-    )
-    ledger = Ledger(folder)
-    try:
-        prints = [fingerprint(dataclasses.asdict(source), [f.id for f in shard.files]) for shard in shards]
-        todo = [i for i, shard in enumerate(shards) if ledger.find(f"fields/{shard.index}", prints[i]) is None]
-        if todo:
-            run_fields([shards[i] for i in todo], work, [prints[i] for i in todo], ledger, TimeBudget(None), report)
-    finally:
-        ledger.close()
-    if report.degradations:
-        raise InputError(f"{folder}: {'; '.join(report.degradations)}; a training set needs crops of one size")
-    _write_index(folder, shards, labels, groups)
+    shards = make_shards(files)
+    pieces = folder / PIECES
+    pieces.mkdir(exist_ok=True)
+    work = FieldWork(_segmenter(source, masks), source.pixel_size, folder / "labels")
+    (folder / "labels").mkdir(exist_ok=True)
+    cuts = {shard.index: _finished(pieces, _key(source, shard)) for shard in shards}
+    todo = [shard for shard in shards if cuts[shard.index] is None]
+    for shard, _, cut in cut_shards(todo, work, source.crop_size, pieces, partial(_key, source)):
+        cuts[shard.index] = cut
+    keys = [_key(source, shard) for shard in shards]
+    made = [cut for cut in cuts.values() if cut is not None]
+    _write_index(folder, keys, made, labels, groups)
     return CellSet.open(folder)
+
+
+def _key(source: CellSource, shard: Shard) -> str:
+    return digest(dataclasses.asdict(source), [files.id for files in shard.files])
+
+
+def _finished(pieces: Path, key: str) -> CutShard | None:
+    try:
+        return Pieces(pieces, key).cut(verify=False)
+    except DamagedFile:
+        return None
 
 
 def read_table(source: CellSource) -> tuple[dict[str, NDArray[np.bool_]], dict[str, str]]:
@@ -188,13 +197,13 @@ def read_table(source: CellSource) -> tuple[dict[str, NDArray[np.bool_]], dict[s
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise InputError(f"{source.table} has no column {', '.join(missing)}; it has {', '.join(table.columns)}")
-    names = {str(k): k for k in range(CLASS_COUNT)}
+    names = {str(k): k for k in range(len(HPA_CLASSES))}
     if source.class_map is not None:
         names = json.loads(Path(source.class_map).read_text())
     labels: dict[str, NDArray[np.bool_]] = {}
     groups: dict[str, str] = {}
     for row in table[columns].itertuples(index=False, name=None):
-        carried: NDArray[np.bool_] = np.zeros(CLASS_COUNT, np.bool_)
+        carried: NDArray[np.bool_] = np.zeros(len(HPA_CLASSES), np.bool_)
         for text in filter(None, (part.strip() for part in row[1].split(source.separator))):
             if text not in names:
                 raise InputError(f"{source.table}: field {row[0]} has the label {text!r}, which is not in the class map")
@@ -239,17 +248,21 @@ def assign_folds(image_labels: NDArray[np.bool_], groups: Sequence[str], folds: 
     return fold_of_group[group]
 
 
-def _segmentator(source: CellSource) -> Segmentator | None:
-    if source.segmentator is None:
-        return None
-    ensemble = read_ensemble(Path(source.segmentator))
-    return Segmentator(
-        load_segmentation(ensemble, "nuclei"),
-        load_segmentation(ensemble, "cell"),
-        device=source.device,
-        nuclei_background_cut=ensemble.nuclei.background_cut,
-        cell_background_cut=ensemble.cell.background_cut,
-    )
+def _segmenter(source: CellSource, masks: Path | None) -> Segmenter:
+    if masks is not None:
+        return GivenLabels(masks)
+    ensemble = read_ensemble(Path(source.segmentator or ""))
+
+    def load() -> Segmentator:
+        return Segmentator(
+            load_segmentation(ensemble, "nuclei"),
+            load_segmentation(ensemble, "cell"),
+            device=source.device,
+            nuclei_background_cut=ensemble.nuclei.background_cut,
+            cell_background_cut=ensemble.cell.background_cut,
+        )
+
+    return HpaNetworks(load, None, source.pixel_size)
 
 
 def _write_whole_masks(files: Sequence[FieldFiles], folder: Path) -> None:
@@ -263,7 +276,11 @@ def _write_whole_masks(files: Sequence[FieldFiles], folder: Path) -> None:
 
 
 def _write_index(
-    folder: Path, shards: Sequence[Shard], labels: dict[str, NDArray[np.bool_]], groups: dict[str, str]
+    folder: Path,
+    keys: Sequence[str],
+    cuts: Sequence[CutShard],
+    labels: dict[str, NDArray[np.bool_]],
+    groups: dict[str, str],
 ) -> None:
     """Write the index last: its presence says that the set is complete."""
     ids: list[str] = []
@@ -271,12 +288,12 @@ def _write_index(
     shard_of: list[int] = []
     rows: list[int] = []
     whole = []
-    for shard in shards:
+    for index, cut in enumerate(cuts):
         row = 0
-        for record in shard.read_records():
+        for record in cut.records:
             ids.append(record.id)
             counts.append(len(record.table))
-            shard_of.append(shard.index)
+            shard_of.append(index)
             rows.append(row)
             row += len(record.table)
             whole.append(_whole(record))
@@ -291,6 +308,7 @@ def _write_index(
             first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             shard=np.array(shard_of, np.int64),
             row=np.array(rows, np.int64),
+            keys=np.array(keys),
         )
 
 
@@ -302,5 +320,6 @@ def _whole(record: FieldRecord) -> NDArray[np.bool_]:
 
 
 @lru_cache(maxsize=256)
-def _opened(path: Path) -> NDArray[np.uint8]:
-    return read_crops(path)
+def _opened(folder: Path, key: str) -> NDArray[np.uint8]:
+    pieces = Pieces(folder / PIECES, key)
+    return pieces.crops(pieces.cut(verify=False))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.models.network_spec import NetworkSpec
-from hcpl_kernel.pipeline.inference import prepare
+from hcpl_kernel.pipeline.inference import network_input
 from tools.train.cell_augmentation import AugmentationSettings, augment_cells
 from tools.train.cell_set import CellSet
 from tools.train.losses import class_weights, focal_loss, weighted_bce
@@ -174,7 +174,7 @@ class _CellTask:
         """The network's augmented input, and the cells' bags."""
         bag = batch.bag.to(device)
         spec = self._spec if batch.side is None else dataclasses.replace(self._spec, input_size=batch.side)
-        inputs = prepare(batch.crops, spec, device)
+        inputs = network_input(batch.crops, spec, device)
         return augment_cells(inputs, bag, len(batch.image_labels), self._augmentation), bag
 
 

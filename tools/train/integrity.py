@@ -23,7 +23,7 @@ from hcpl_kernel.integrity.geometry import FEATURES, save_booster, train_geometr
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
-from hcpl_kernel.pipeline.inference import prepare
+from hcpl_kernel.pipeline.inference import network_input
 from hcpl_kernel.settings import from_mapping
 from tools.train.cell_augmentation import AugmentationSettings, augment_cells
 from tools.train.cell_set import CellSet
@@ -120,7 +120,7 @@ class CompletenessTask:
         crops, bands = batch
         bands = bands.to(device)
         alone = torch.arange(len(crops), device=device)
-        inputs = augment_cells(prepare(crops, self._spec, device), alone, len(crops), self._augmentation)
+        inputs = augment_cells(network_input(crops, self._spec, device), alone, len(crops), self._augmentation)
         logits = module(inputs).float()
         return {"loss": functional.cross_entropy(logits, bands), "accuracy": (logits.argmax(1) == bands).float().mean()}
 

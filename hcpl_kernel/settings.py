@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hcpl_kernel.engines import ENGINES
 from hcpl_kernel.errors import SettingsError
 
 RESOLUTIONS = ("quarter", "paper-half", "exact")
 VIEW_COUNTS = (1, 2, 4, 8)
-ENGINES = ("torch", "openvino")
 
 T = TypeVar("T")
 

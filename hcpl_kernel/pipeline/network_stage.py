@@ -53,7 +53,7 @@ class Placement:
 
     Attributes:
         devices: one worker each; workers on the CPU share its cores.
-        engine: see :func:`hcpl_kernel.engines.make_engine`.
+        engine: one of :data:`hcpl_kernel.engines.ENGINES`.
         views: test-time views, None for each network's own.
     """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hcpl_kernel.engines import segmentation_engine
+from hcpl_kernel.engines import get_engine
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.fields.locate import FieldFiles, locate_fields
 from hcpl_kernel.fields.readers.planes import field_size
@@ -203,7 +203,7 @@ class _Run:
                 segmentator = None
                 if settings.labels is None:
                     nuclei_net, cell_net = (
-                        segmentation_engine(settings.engine, load_segmentation(ensemble, which), devices[0])
+                        get_engine(settings.engine).segmentation(load_segmentation(ensemble, which), devices[0])
                         for which in ("nuclei", "cell")
                     )
                     segmentator = Segmentator(

@@ -39,6 +39,7 @@ setup(
     ],
     extras_require={
         "cpu": ["openvino>=2024.4"],
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "torch>=2.5"],
         "explain": ["umap-learn>=0.5", "scikit-learn>=1.3"],
         "reference": ["kymatio>=0.3", "scikit-image>=0.25"],
         "train": ["lightning-fabric>=2.4"],

@@ -133,20 +133,20 @@ def predict(fields: Path, weights: Path, output: Path, device: str) -> list[str 
 def run_timed(arguments: Sequence[str], output: Path) -> int:
     """`hcpl` with the passes of the torch engine timed; `{network: {wall, core}}`, seconds a cell, goes to a file."""
     from hcpl_kernel import cli
-    from hcpl_kernel.engines import TorchEngine
+    from hcpl_kernel.engines.torch_engine import TorchClassifier
 
     passes: dict[str, list[tuple[float, float]]] = {}
-    plain = TorchEngine.descriptors
+    plain = TorchClassifier.descriptors
 
-    def timed(engine: TorchEngine, cells: Any) -> Any:
+    def timed(engine: TorchClassifier, cells: Any) -> Any:
         start, start_core = time.perf_counter(), time.process_time()
         descriptors = plain(engine, cells)
         spent = time.perf_counter() - start, time.process_time() - start_core
-        name = engine._network.spec.name
+        name = engine.network.spec.name
         passes.setdefault(name, []).append((spent[0] / len(cells), spent[1] / len(cells)))
         return descriptors
 
-    TorchEngine.descriptors = timed  # type: ignore[method-assign]
+    TorchClassifier.descriptors = timed  # type: ignore[method-assign]
     code = cli.main(arguments)
     means = {name: [statistics.fmean(kind) for kind in zip(*own[1:], strict=True)] for name, own in passes.items()}
     output.write_text(json.dumps({name: {"wall": wall, "core": core} for name, (wall, core) in means.items()}))

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hcpl_kernel.engines import ENGINES
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.runtime.paths import check_output, check_work
 
 RESOLUTIONS = ("quarter", "paper-half", "exact")
 VIEW_COUNTS = (1, 2, 4, 8)
-ENGINES = ("torch", "openvino")
 
 T = TypeVar("T")
 

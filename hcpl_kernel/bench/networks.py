@@ -11,7 +11,8 @@ from torch import nn
 
 from hcpl_kernel.bench.counting import Operation, count_operations
 from hcpl_kernel.bench.timing import Timing, measure
-from hcpl_kernel.engines import Engine, make_engine
+from hcpl_kernel.engines import get_engine
+from hcpl_kernel.engines.base import CompiledClassifier
 from hcpl_kernel.engines.fused_normalisation import fuse_normalisation
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -62,7 +63,7 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
     fuse_normalisation(network)  # as the engine does; what is counted is what is computed
     one = torch.rand(1, 4, spec.input_size, spec.input_size)
     operations = count_operations(lambda: _logits(network, network.descriptors(one)), network.state_dict().values())
-    engine = make_engine("torch", network, device, spec.input_size)
+    compiled = get_engine("torch").classifier(network, device, spec.input_size)
     batch = GPU_BATCH if device.type == "cuda" else CPU_BATCH
     rng = np.random.default_rng(0)
     with torch.inference_mode():
@@ -70,7 +71,7 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
             crops = rng.integers(0, 256, (batch, crop_size, crop_size, 4), dtype=np.uint8)
             try:
                 cells = network_input(crops, spec, device)
-                forward = measure(partial(_forward, network, engine, cells), 5, allowance, device=device)
+                forward = measure(partial(_forward, network, compiled, cells), 5, allowance, device=device)
                 break
             except torch.cuda.OutOfMemoryError:
                 if batch == 1:
@@ -82,12 +83,12 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
         if isinstance(network, CellHybridNet):
             scattering = measure(partial(network.scatter, cells), allowance=1.0, device=device).times(1 / batch)
     return NetworkFigures(
-        forward.times(1 / batch), preparing.times(1 / batch), scattering, operations, batch, engine.precision
+        forward.times(1 / batch), preparing.times(1 / batch), scattering, operations, batch, compiled.precision
     )
 
 
-def _forward(network: CellNetwork, engine: Engine, cells: torch.Tensor) -> torch.Tensor:
-    return _logits(network, engine.descriptors(cells))
+def _forward(network: CellNetwork, compiled: CompiledClassifier, cells: torch.Tensor) -> torch.Tensor:
+    return _logits(network, compiled.descriptors(cells))
 
 
 def _logits(network: CellNetwork, descriptors: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,8 @@ REQUIRED: tuple[tuple[tuple[str, ...], str], ...] = (
 # What brings more when it is there: (distribution, oldest supported release, what it is for).
 OPTIONAL = (
     ("openvino", "2024.4", "the faster CPU engine (--engine openvino)"),
+    ("onnxruntime", "1.18", "ONNX Runtime as an engine (--engine onnx)"),
+    ("onnx", "1.16", "what --engine onnx exports networks with"),
     ("matplotlib", "3.7", "pictures of the demo and the notebook"),
 )
 

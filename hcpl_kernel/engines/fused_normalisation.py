@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it: a pass over memory less, and a rounding less.
+"""Batch normalisation fused into the convolution before it: one pass over memory and one rounding less.
 
 With fixed statistics both are one affine map: `w' = w g / sqrt(v + e)`, `b' = (b - m) g / sqrt(v + e) + beta`.
 """
@@ -17,7 +17,7 @@ from hcpl_kernel.networks.base import CellNetwork, replace_module
 
 
 class _Uses(TorchDispatchMode):
-    """Counts in how many operations a tensor is an input; keeps nothing alive."""
+    """Counts of how many operations a tensor is an input; keeps no tensor alive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,13 +29,13 @@ class _Uses(TorchDispatchMode):
 
 
 def fuse_normalisation(network: CellNetwork) -> int:
-    """Fold, in place, every batch normalisation of the base whose only input is a convolution that nothing else uses.
+    """Fuse, in place, every batch normalisation of the base whose only input is a convolution that nothing else uses.
 
     Args:
         network: in evaluation mode, float32. Its predictions stay the same up to rounding; it can no longer be trained.
 
     Returns:
-        how many were folded.
+        how many were fused.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.base.modules()):
         return 0
@@ -44,7 +44,7 @@ def fuse_normalisation(network: CellNetwork) -> int:
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         calls.append((module, inputs[0], output))
-        uses.of[id(output)] = 0  # an earlier tensor, gone since, may have had this place in memory
+        uses.of[id(output)] = 0  # an earlier tensor, already freed, may have had this address
 
     kinds = (nn.Conv2d, nn.BatchNorm2d)
     handles = [m.register_forward_hook(note) for m in network.base.modules() if isinstance(m, kinds)]
@@ -54,19 +54,19 @@ def fuse_normalisation(network: CellNetwork) -> int:
         handle.remove()
     runs = Counter(module for module, _, _ in calls)
     convolutions = {id(output): module for module, _, output in calls if isinstance(module, nn.Conv2d)}
-    folded = 0
+    fused = 0
     for norm, given, _ in calls:
         convolution = convolutions.get(id(given))
         if not isinstance(norm, nn.BatchNorm2d) or convolution is None:
             continue
         if uses.of[id(given)] == 1 and runs[norm] == runs[convolution] == 1:
-            _fold(convolution, norm)
-            replace_module(network.base, norm, _rest_of(norm))
-            folded += 1
-    return folded
+            _fuse(convolution, norm)
+            replace_module(network.base, norm, _activation_of(norm))
+            fused += 1
+    return fused
 
 
-def _fold(convolution: nn.Module, norm: nn.BatchNorm2d) -> None:
+def _fuse(convolution: nn.Module, norm: nn.BatchNorm2d) -> None:
     weight, bias = torch.nn.utils.fusion.fuse_conv_bn_weights(
         convolution.weight,  # type: ignore[arg-type]
         convolution.bias,  # type: ignore[arg-type]
@@ -79,7 +79,7 @@ def _fold(convolution: nn.Module, norm: nn.BatchNorm2d) -> None:
     convolution.weight, convolution.bias = weight, bias
 
 
-def _rest_of(norm: nn.BatchNorm2d) -> nn.Module:
-    """What a normalisation does besides: timm's may carry the activation."""
+def _activation_of(norm: nn.BatchNorm2d) -> nn.Module:
+    """What is left of a fused normalisation: the activation that timm's may contain."""
     act = getattr(norm, "act", None)
     return act if isinstance(act, nn.Module) else nn.Identity()

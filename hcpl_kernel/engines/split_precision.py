@@ -1,7 +1,7 @@
 """A base's input as the sum of two numbers of half precision, so that rounding it costs no ranks.
 
-Of all that bfloat16 rounds in a network, the pixels matter most (`benchmarks/engines.md`). Two bfloat16 numbers hold 16 bits
-of a pixel.
+Of everything that bfloat16 rounds in a network, the pixels matter most (`benchmarks/engines.md`). Two bfloat16 numbers hold
+16 bits of a pixel.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from hcpl_kernel.networks.base import CHANNELS, CellNetwork, replace_module
 
 
 class _ConvolutionOfSum(nn.Module):
-    """A convolution of (N, 2 C, h, w), coarse parts before what they lack: that of their sum, in float32.
+    """The convolution of a sum whose terms come as (N, 2 C, h, w): first the rounded values, then the remainders.
 
-    The bias is kept apart: added to the small second part it would be what is rounded there. What is black has one value
-    all over the map, and rounding it would shift every cell's descriptor by as much as cells differ.
+    Its output is float32. The bias is added to the sum, not to the small second part, where it would be what is rounded:
+    black has one value all over the map, and rounding it would shift every cell's descriptor by as much as cells differ.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -33,9 +33,9 @@ class _ConvolutionOfSum(nn.Module):
 
 
 def split_input(network: CellNetwork, precision: torch.dtype) -> None:
-    """Let a network's base take its input in two parts of a half precision, in place.
+    """Change a network in place so that its base takes its input in two parts of a half precision.
 
-    Nothing changes where the first layer of the base is no convolution of the input.
+    Nothing changes where the first layer of the base is not a convolution of the input.
     """
     first = _first_convolution(network)
     if first is None or first.in_channels != CHANNELS:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from hcpl_kernel.cells.crops import YELLOW
 from hcpl_kernel.cells.network_input import shrink_crops
-from hcpl_kernel.engines import make_engine
+from hcpl_kernel.engines import get_engine
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
@@ -64,14 +64,14 @@ class Predictor:
         network: the network, in evaluation mode.
         spec: what it is.
         device: where it runs.
-        engine: "torch" or "openvino".
+        engine: one of :data:`hcpl_kernel.engines.ENGINES`.
         views: test-time views, None for the spec's own.
     """
 
     def __init__(
         self, network: CellNetwork, spec: NetworkSpec, device: torch.device, engine: str, views: int | None
     ) -> None:
-        self._engine = make_engine(engine, network, device, spec.input_size)
+        self._engine = get_engine(engine).classifier(network, device, spec.input_size)
         self._network = network
         self._spec = spec
         self._device = device

@@ -1,8 +1,9 @@
-"""Which devices a run uses, and how they like their tensors; only a real convolution tells whether a GPU works."""
+"""Which devices a run uses, and what suits each; only a real convolution tells whether a GPU works."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import torch
 
@@ -17,7 +18,7 @@ def resolve_devices(wanted: str) -> tuple[list[torch.device], list[str]]:
             "cpu:2" (two workers with a share of the cores each).
 
     Returns:
-        The devices, one a worker, and a sentence for each GPU that "auto" had to leave aside.
+        One device for each worker, and a sentence for each GPU that "auto" could not use.
 
     Raises:
         DeviceError: if a device that was asked for is absent or cannot convolve.
@@ -26,7 +27,7 @@ def resolve_devices(wanted: str) -> tuple[list[torch.device], list[str]]:
         good, notes = [], []
         for index in range(torch.cuda.device_count()):
             device = torch.device("cuda", index)
-            reason = probe(device)
+            reason = find_fault(device)
             if reason is None:
                 good.append(device)
             else:
@@ -40,14 +41,14 @@ def resolve_devices(wanted: str) -> tuple[list[torch.device], list[str]]:
     devices = [torch.device("cuda", int(index)) for index in (match.group(2) or "0").split(",")]
     for device in devices:
         if not torch.cuda.is_available() or device.index >= torch.cuda.device_count():
-            raise DeviceError(f"{device} is not there: torch sees {torch.cuda.device_count()} GPUs; try --device cpu")
-        reason = probe(device)
+            raise DeviceError(f"{device} was not found: torch sees {torch.cuda.device_count()} GPUs; try --device cpu")
+        reason = find_fault(device)
         if reason is not None:
             raise DeviceError(f"{device} cannot run a convolution ({reason}); try --device cpu, or see `hcpl doctor`")
     return devices, []
 
 
-def probe(device: torch.device) -> str | None:
+def find_fault(device: torch.device) -> str | None:
     """None if a small convolution runs on the device, else the first line of what went wrong."""
     try:
         with torch.no_grad():
@@ -60,16 +61,31 @@ def probe(device: torch.device) -> str | None:
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """How images lie in a device's memory: channels last, but contiguous on a GPU without tensor cores.
+    """The order of an image's values in a device's memory: channels last, but contiguous on a GPU without tensor cores.
 
     Without them (Pascal and older, so the P100, and the GTX 16 series) channels last does not help half precision; others
-    have measured it to be 2 (K80) to 19 times (GTX 1650) slower. Our choice; no such GPU was measured by us.
+    have measured it to be 2 (K80) to 19 times (GTX 1650) slower. Our choice; we have not measured any such GPU.
     """
     if device.type == "cuda":
         tensor_cores = torch.cuda.get_device_capability(device) >= (7, 0)
         if not tensor_cores or "GTX 16" in torch.cuda.get_device_name(device):
             return torch.contiguous_format
     return torch.channels_last
+
+
+def native_precision(device: torch.device) -> str:
+    """What a device computes fastest: "float16" on a GPU, "bfloat16" on a CPU that has it, else "float32"."""
+    if device.type == "cuda":
+        return "float16"
+    return "bfloat16" if _cpu_has_bfloat16() else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def describe(devices: list[torch.device]) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 import hcpl_kernel
 from hcpl_kernel.cli import main
-from hcpl_kernel.engines import TorchEngine
+from hcpl_kernel.engines.torch_engine import TorchEngine
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.pipeline import field_stage, network_stage
 from hcpl_kernel.pipeline.inference import Predictor
@@ -273,10 +273,8 @@ def test_the_slow_network_is_left_out_and_the_others_stay(
 def test_another_engine_segments_anew_but_leaves_given_labels(
     predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hcpl_kernel.pipeline.run.segmentation_engine", lambda kind, network, device: network)
-    monkeypatch.setattr(
-        "hcpl_kernel.pipeline.inference.make_engine", lambda kind, network, device, size: TorchEngine(network, device, None)
-    )
+    for stage in ("run", "inference"):
+        monkeypatch.setattr(f"hcpl_kernel.pipeline.{stage}.get_engine", lambda name: TorchEngine())
     original = network_stage._predict_shard
 
     def killed(*arguments: Any) -> Any:
@@ -294,7 +292,9 @@ def test_two_workers_give_the_same_submission_as_one(
     predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hcpl_kernel.pipeline.shards.FIELDS_PER_SHARD", 1)
-    monkeypatch.setattr("hcpl_kernel.engines.native_half", lambda device: None)  # float32: the comparison is of numbers
+    monkeypatch.setattr(
+        "hcpl_kernel.engines.torch_engine.native_precision", lambda device: "float32"
+    )  # float32: the comparison is of numbers
     assert predict(fields, *given_labels(fields)) == 0
     one = pd.read_csv(tmp_path / "work" / "cells.csv")
     assert predict(fields, *given_labels(fields), "--device", "cpu:2", "--fresh") == 0

@@ -27,7 +27,7 @@ def crops(count: int, side: int = 64, seed: int = 0) -> np.ndarray:
 @pytest.fixture
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparisons here are of numbers, so half precision is left out."""
-    monkeypatch.setattr("hcpl_kernel.engines.native_half", lambda device: None)
+    monkeypatch.setattr("hcpl_kernel.engines.torch_engine.native_precision", lambda device: "float32")
 
 
 def predictor(network_spec: NetworkSpec, views: int | None = None) -> Predictor:

@@ -97,7 +97,7 @@ def test_devices() -> None:
     with pytest.raises(DeviceError, match="expected auto"):
         resolve_devices("tpu")
     if not torch.cuda.is_available():
-        with pytest.raises(DeviceError, match="not there"):
+        with pytest.raises(DeviceError, match="was not found"):
             resolve_devices("cuda")
         assert resolve_devices("auto")[0] == [torch.device("cpu")]
 

@@ -1,0 +1,57 @@
+"""Eager torch as an engine: runs everywhere, in float32 or in the half precision that the device computes natively."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hcpl_kernel.engines.base import CompiledClassifier, Engine
+from hcpl_kernel.engines.fused_normalisation import fuse_normalisation
+from hcpl_kernel.engines.split_precision import split_input
+from hcpl_kernel.networks.base import CellNetwork
+from hcpl_kernel.runtime.devices import memory_format, native_precision
+
+
+class TorchEngine(Engine):
+    """See :class:`hcpl_kernel.engines.base.Engine`."""
+
+    name = "torch"
+
+    def check(self, device: torch.device) -> None:
+        """Torch runs on every device that it knows; :mod:`hcpl_kernel.runtime.devices` tries each."""
+
+    def precision(self, device: torch.device) -> str:
+        """What the device computes fastest: float16 on a GPU, bfloat16 on a CPU that has it, else float32."""
+        return native_precision(device)
+
+    def classifier(self, network: CellNetwork, device: torch.device, input_size: int) -> CompiledClassifier:
+        """See :class:`hcpl_kernel.engines.base.Engine`; the network is changed in place."""
+        return TorchClassifier(network, device, self.precision(device))
+
+    def segmentation(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """The network itself, moved to the device."""
+        return network.to(device)
+
+
+class TorchClassifier:
+    """A classifier in eager torch, in the device's memory format; see :class:`hcpl_kernel.engines.base.CompiledClassifier`.
+
+    Args:
+        network: in evaluation mode, float32; its normalisation is fused into its convolutions, in place.
+        device: where it is put.
+        precision: what its convolutions and products are computed in, "float32", "float16" or "bfloat16".
+    """
+
+    def __init__(self, network: CellNetwork, device: torch.device, precision: str) -> None:
+        self.precision = precision
+        self._device, self._dtype = device, getattr(torch, precision)
+        fuse_normalisation(network)
+        if precision == "bfloat16":  # float16 has three bits more, which suffice
+            split_input(network, torch.bfloat16)
+        self.network = network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
+
+    def descriptors(self, cells: Tensor) -> Tensor:
+        """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32 on the same device."""
+        reduced = self.precision != "float32"
+        with torch.autocast(self._device.type, dtype=self._dtype if reduced else None, enabled=reduced):
+            return self.network.descriptors(cells).float()

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
+import xgboost
 
 from hcpl_kernel.bench.sample import PIXEL_SIZE, SampleField
 from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
+from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
-from hcpl_kernel.classes import CLASS_COUNT
-from hcpl_kernel.fields.readers.planes import read_field
-from hcpl_kernel.integrity.completeness import BAND_COUNT
+from hcpl_kernel.export.base import write_fields
+from hcpl_kernel.export.cells_csv import cells_csv
+from hcpl_kernel.export.submission_csv import submission_csv
+from hcpl_kernel.fields.readers import read_field
+from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.integrity.geometry import geometry_features
-from hcpl_kernel.integrity.geometry_model import GeometryModel, seed_geometry
+from hcpl_kernel.integrity.geometry_model import FEATURES, OBJECTIVE, GeometryModel
 from hcpl_kernel.models.ensemble import Ensemble
-from hcpl_kernel.pipeline.field_stage import LABELLERS, _write_labels
-from hcpl_kernel.pipeline.inference import Prediction
-from hcpl_kernel.pipeline.network_stage import _write
-from hcpl_kernel.pipeline.shards import FIELDS_PER_SHARD, FieldRecord, make_shards
-from hcpl_kernel.pipeline.submission_stage import join_shard, write_results
-from hcpl_kernel.segmentation.hpa_networks import segmentation_input
+from hcpl_kernel.pipeline.field_work import write_label_map
+from hcpl_kernel.pipeline.part import CutShard
+from hcpl_kernel.pipeline.plan import MEAN_FIELDS
+from hcpl_kernel.pipeline.shard_work import join
+from hcpl_kernel.runtime.process_tuning import opencv_threads
+from hcpl_kernel.segmentation.hpa_networks import LABELLERS, segmentation_input
 from hcpl_kernel.submission.rle import encode_labels
 
 LABELLING = "labelling, "
@@ -42,9 +45,7 @@ def measure_field_stages(sample: SampleField, crop_size: int, folder: Path) -> d
         crop_size: side of the stored crops, px.
         folder: for the files that stages write.
     """
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # as in a run, where fields are the parallelism
-    try:
+    with opencv_threads(1):  # as in a run, where fields are the parallelism
         table = measure_cells(sample.cells, sample.nuclei)
         shape = sample.cells.shape
 
@@ -52,8 +53,8 @@ def measure_field_stages(sample: SampleField, crop_size: int, folder: Path) -> d
             return lambda: LABELLERS[name](*sample.maps, output_shape=shape)
 
         def write_maps() -> None:
-            _write_labels(folder / "cells.png", sample.cells)
-            _write_labels(folder / "nuclei.png", sample.nuclei)
+            write_label_map(folder / "cells.png", sample.cells)
+            write_label_map(folder / "nuclei.png", sample.nuclei)
 
         stages: dict[str, Callable[[], object]] = {
             "decode": lambda: read_field(sample.files),
@@ -66,8 +67,6 @@ def measure_field_stages(sample: SampleField, crop_size: int, folder: Path) -> d
             "label maps to disk": write_maps,
         }
         return {name: measure(work, allowance=2.0) for name, work in stages.items()}
-    finally:
-        cv2.setNumThreads(threads)
 
 
 def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Timing:
@@ -77,13 +76,11 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
     masks = [strings[int(cell)] for cell in table.cell]
     features = geometry_features(sample.cells, sample.image, table, PIXEL_SIZE)
     height, width = sample.cells.shape
-    records = [
-        FieldRecord(f"field_{i}", height, width, None, (), table, masks, features) for i in range(MEAN_FIELDS)
-    ]
+    records = [FieldRecord(f"field_{i}", height, width, None, (), table, masks, features) for i in range(MEAN_FIELDS)]
     cut = CutShard(tuple(records), crop_size=0, label_maps={})
     predictions = _random_predictions(ensemble, cut)
     keys = dict.fromkeys(predictions, "")
-    geometry = _sample_geometry(folder)
+    geometry = _random_geometry(folder)
 
     def fuse_and_write() -> None:
         part = join(cut, predictions, keys, ensemble.networks, ensemble, geometry)
@@ -110,3 +107,12 @@ def _random_predictions(ensemble: Ensemble, cut: CutShard) -> dict[str, Predicti
         image = rng.random((len(cut.records), spec.outputs), np.float32) if spec.declared.image_stream else None
         predictions[spec.name] = Prediction(prob, image)
     return predictions
+
+
+def _random_geometry(folder: Path) -> GeometryModel:
+    """A geometry model of the usual size that has learned nothing."""
+    rng = np.random.default_rng(0)
+    data = xgboost.DMatrix(rng.random((512, len(FEATURES))), rng.random(512) < 0.5, feature_names=list(FEATURES))
+    path = folder / "geometry.ubj"
+    xgboost.train({"objective": OBJECTIVE, "max_depth": 4, "nthread": 1}, data, num_boost_round=150).save_model(path)
+    return GeometryModel.load(path)

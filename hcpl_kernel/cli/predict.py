@@ -89,7 +89,7 @@ def assemble(options: argparse.Namespace) -> int:
     check_work(options.work_dir, options.output)
     check_output(options.output)
 
-    from hcpl_kernel.pipeline.parts import assemble as assemble_parts
+    from hcpl_kernel.pipeline.run import assemble as assemble_parts
 
     result = assemble_parts(options.work_dir, options.output)
     say(f"submission {result.output}")

@@ -96,9 +96,7 @@ class _Lines:
         if not text:
             raise SubmissionError(f"{self._path}: field {row.id} has an empty prediction string; use fallback_string")
         if any(character in text for character in ',"\r\n'):
-            raise SubmissionError(
-                f"{self._path}: field {row.id}: the prediction string holds a comma, quote or line end"
-            )
+            raise SubmissionError(f"{self._path}: field {row.id}: the prediction string holds a comma, quote or line end")
         self._seen.add(row.id)
         self._writer.writerow((row.id, row.width, row.height))
         self._file.write(text + "\n")

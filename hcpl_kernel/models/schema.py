@@ -52,7 +52,7 @@ def _file_name(text: str) -> str:
         raise ValueError("points outside the weights folder or is not a plain name, expected a file below ensemble.json")
     for part in parts:
         if not part.isprintable() or len(part.encode(errors="replace")) > 200 or re.search(r'[*?"<>|]|^\s|[\s.]$', part):
-            raise ValueError("expected file names of up to 200 bytes without control characters and *?\"<>|")
+            raise ValueError('expected file names of up to 200 bytes without control characters and *?"<>|')
         if _RESERVED.fullmatch(part):
             raise ValueError("expected a file name that is not a device of Windows")
     if len(parts) > 8:
@@ -169,7 +169,9 @@ def specified(kind: type[T], values: Any, where: str, error: type[HcplError] = S
 def unknown_key(key: str, known: typing.Iterable[str]) -> str:
     """`unknown key "input_sise"; did you mean 'input_size'?`"""
     near = difflib.get_close_matches(key[:100], list(known), n=1, cutoff=0.5)
-    return f"unknown key {shown(key)}; " + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}")
+    return f"unknown key {shown(key)}; " + (
+        f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    )
 
 
 def _line(error: ValidationError, root: Any, where: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
 from hcpl_kernel.pipeline.field_work import FieldWork, FinishedField
@@ -29,7 +30,7 @@ def cut_shards(
     key_of: Callable[[Shard], str],
     before: Callable[[FieldFiles], Any] | None = None,
     expired: Callable[[], str | None] = lambda: None,
-) -> Iterator[tuple[Shard, Pieces, CutShard]]:
+) -> Generator[tuple[Shard, Pieces, CutShard], None, None]:
     """Make label maps, crops and records of shards, one shard after the other.
 
     Args:
@@ -65,7 +66,9 @@ def _cut(
     with temporary_path(folder) as path:
         crops = CropFile(path)
         try:
-            records, maps, unfinished = [], {}, []
+            records: list[FieldRecord] = []
+            maps: dict[str, str] = {}
+            unfinished: list[str] = []
             for _ in shard.files:
                 field = next(stream)
                 crops.append(field.crops)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -55,7 +55,7 @@ def run_in_order(
     items: Iterable[Item],
     workers: Sequence[Worker],
     ahead: int,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Apply a function to every item, one thread per worker, and yield the results in the items' order.
 
     An item goes to whichever worker is free. When a call raises, calls that have not begun are cancelled, running ones

@@ -1,4 +1,4 @@
-"""The core's first half: one field is decoded, segmented, measured and cropped, its label maps written, its masks encoded."""
+"""The core's first half: a field is decoded, segmented, measured and cropped, its label maps written, its masks encoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import FieldError, HcplError
-from hcpl_kernel.fields.locate import FieldFiles
+from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import field_size, read_field
 from hcpl_kernel.integrity.geometry import geometry_features
 from hcpl_kernel.runtime.atomic import atomic_path
@@ -95,19 +95,21 @@ class FieldWork:
         maps = {f"{files.id}_cells.png": labels.cells}
         if labels.nuclei is not None:
             maps[f"{files.id}_nuclei.png"] = labels.nuclei
-        stamps = {name: self._write_labels(self._output / name, values) for name, values in maps.items()}
+        stamps = {name: write_label_map(self._output / name, values) for name, values in maps.items()}
         masks = [strings[int(cell)] for cell in table.cell]
         height, width = image.shape[1:]
         record = FieldRecord(files.id, height, width, None, tuple(labels.warnings), table, masks, features)
         return FinishedField(record, crops, stamps)
 
-    def _write_labels(self, path: Path, labels: np.ndarray) -> str:
-        # OpenCV's own settings: run lengths, a third of the time that any given level takes
-        encoded = cv2.imencode(".png", labels.astype(np.uint16))[1].data
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(encoded)
-        status = path.stat()
-        return f"{status.st_size} {status.st_mtime_ns} {hashlib.blake2b(encoded, digest_size=16).hexdigest()}"
+
+def write_label_map(path: Path, labels: np.ndarray) -> str:
+    """Write a label map, (H, W) with ids up to 65535, as 16-bit PNG; gives its size, time of change and hash."""
+    # OpenCV's own settings: run lengths, a third of the time that any given level takes
+    encoded = cv2.imencode(".png", labels.astype(np.uint16))[1].data
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encoded)
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {hashlib.blake2b(encoded, digest_size=16).hexdigest()}"
 
 
 def label_maps_stand(folder: Path, written: Mapping[str, str]) -> bool:

@@ -84,9 +84,7 @@ class Predictor:
         return self._engine.precision
 
     @torch.inference_mode()
-    def predict(
-        self, crops: np.ndarray, field_of_cell: np.ndarray, fields: int, stop: Stop | None = None
-    ) -> Prediction:
+    def predict(self, crops: np.ndarray, field_of_cell: np.ndarray, fields: int, stop: Stop | None = None) -> Prediction:
         """Predict the cells of whole fields.
 
         Args:

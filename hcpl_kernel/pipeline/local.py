@@ -13,27 +13,27 @@ import dataclasses
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
-
 from tqdm import tqdm
 
+from hcpl_kernel.cells.store import affordable_size, fields_per_wave, free_bytes
 from hcpl_kernel.errors import HcplError
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.models.weights import load_geometry_path, part_path
 from hcpl_kernel.networks.loading import load_network
-from hcpl_kernel.cells.store import affordable_size, fields_per_wave, free_bytes
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.cutting import cut_shards
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
 from hcpl_kernel.pipeline.field_work import FieldWork, label_maps_stand
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.pipeline.part import Part
-from hcpl_kernel.pipeline.pieces import Pieces
 from hcpl_kernel.pipeline.parts import Place
+from hcpl_kernel.pipeline.pieces import Pieces
 from hcpl_kernel.pipeline.plan import Shard
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.schedule import Pace
@@ -214,7 +214,8 @@ class LocalRun:
             if pieces.exists():
                 self._report.warn(None, f"shard {shard.index + 1} is segmented again: {error}")
             return None
-        if cut.unfinished or cut.crop_size != self._crop_size or not label_maps_stand(self._workspace.labels, cut.label_maps):
+        stand = cut.crop_size == self._crop_size and label_maps_stand(self._workspace.labels, cut.label_maps)
+        if cut.unfinished or not stand:
             return None
         return _Working(shard, key, pieces, cut.cells, cut.crop_size, cut.unfinished)
 
@@ -234,9 +235,7 @@ class LocalRun:
 
     # ---- networks
 
-    def _run_networks(
-        self, wave: Sequence[_Working], improve: Improve | None
-    ) -> list[str]:
+    def _run_networks(self, wave: Sequence[_Working], improve: Improve | None) -> list[str]:
         """Every network over the wave; the names of those that predicted all of it."""
         names: list[str] = []
         by_index = {working.shard.index: working for working in wave}
@@ -250,8 +249,7 @@ class LocalRun:
             affordable = improving <= IMPROVEMENT_SHARE * self._budget.elapsed and improving < self._budget.for_networks
             if improve is not None and self._budget.limit is not None and self._classifiers(names) and affordable:
                 start = time.perf_counter()
-                present = list(names)
-                improve(lambda shard: self._join(by_index[shard.index], present) if shard.index in by_index else None)
+                improve(partial(self._present, by_index, tuple(names)))
                 improving += time.perf_counter() - start
         return names
 
@@ -320,9 +318,10 @@ class LocalRun:
 
         start, done = time.perf_counter(), 0
         stream = run_in_order(predict, missing, range(len(predictors)), ahead=2 * len(predictors))
-        with contextlib.closing(stream), tqdm(
-            total=len(missing), desc=spec.name, unit="shard", leave=False, disable=self._settings.quiet
-        ) as bar:
+        with (
+            contextlib.closing(stream),
+            tqdm(total=len(missing), desc=spec.name, unit="shard", leave=False, disable=self._settings.quiet) as bar,
+        ):
             for _ in stream:
                 done += 1
                 bar.update()
@@ -346,6 +345,10 @@ class LocalRun:
 
     def _classifiers(self, names: Sequence[str]) -> list[NetworkSpec]:
         return [spec for spec in self._ensemble.networks if spec.name in names]
+
+    def _present(self, wave: Mapping[int, _Working], names: Sequence[str], shard: Shard) -> Part | None:
+        """What the networks so far say of a shard of the wave."""
+        return self._join(wave[shard.index], names) if shard.index in wave else None
 
     def _join(self, working: _Working, names: Sequence[str]) -> Part:
         keys = {name: self._keys.predictions[name] for name in names}

@@ -121,4 +121,3 @@ def networks_of(finished: Finished, store: Store) -> set[tuple[str, ...]]:
     """The sets of networks that parts were made with; more than one where some of them were cut short."""
     paths = (store.path(place.shard, place.outcome) for place in finished.places.values())
     return {tuple(sorted(sealed.read_header(path)["networks"])) for path in paths}
-

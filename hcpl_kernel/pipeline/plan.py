@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hcpl_kernel
-from hcpl_kernel.fields.locate import FieldFiles
+from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import stamp_field
 from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble

@@ -42,7 +42,7 @@ class RunReport:
     stages: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     problems: list[dict[str, str]] = dataclasses.field(default_factory=list)
-    warnings: list[dict[str, str | None]] = dataclasses.field(default_factory=list)
+    warnings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     degradations: list[str] = dataclasses.field(default_factory=list)
     started: float = dataclasses.field(default_factory=time.time)
 

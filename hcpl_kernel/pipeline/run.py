@@ -20,7 +20,7 @@ from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networ
 from hcpl_kernel.pipeline.plan import Shard, input_key, make_shards
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.results import Outputs
-from hcpl_kernel.pipeline.setup import Setup, find_fields, labels_folder_exists, make_setup, read_chosen
+from hcpl_kernel.pipeline.setup import find_fields, labels_folder_exists, make_setup, read_chosen
 from hcpl_kernel.pipeline.store import Store
 from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.settings import PredictSettings
@@ -173,9 +173,9 @@ class _Run:
         self._workspace.write_plan(settings, precision)
         store = Store(self._workspace.parts)
         mine = self._shards if settings.part is None else self._shards[settings.part.index - 1 :: settings.part.count]
-        note = self._outputs.noted()
+        noted = self._outputs.noted()
         with report.stage("looking for finished parts") as facts:
-            finished = find_finished(setup, store, mine, self._workspace.labels, not note.get("parts"), report)
+            finished = find_finished(setup, store, mine, self._workspace.labels, not noted.get("parts"), report)
             facts["shards"], facts["finished"] = len(mine), len(finished.places)
         todo = [shard for shard in mine if shard.index not in finished.places]
         for spec in setup.order:
@@ -193,7 +193,7 @@ class _Run:
             finished.places |= local.run(todo, improve)
         finished.count(mine, report)
         self._judge(finished, mine, ensemble)
-        if settings.part is None and finished.places and finished.names(self._shards) != note.get("parts"):
+        if settings.part is None and finished.places and finished.names(self._shards) != noted.get("parts"):
             self._write(finished, ensemble, inputs, final=True)
         if settings.part is None and len(finished.places) == len(mine) and report.complete:
             self._workspace.remove_pieces()
@@ -289,7 +289,7 @@ class _Run:
         if not any(spec.declared.image_stream for spec in done):
             report.degrade("no network with an image stream ran: probabilities have no image factor")
         if finished.places and report.counts["readable"] == 0:
-            first = report.problems[0] if report.problems else {"ID": "", "reason": "no time"}
+            first = report.problems[0]
             raise InputError(
                 f"none of the {report.counts['fields']} fields in {self._settings.fields_dir} could be used; "
                 f"{self._settings.output} holds fallback rows only. First: {first['ID']}: {first['reason']}"

@@ -123,9 +123,7 @@ def read_chosen(settings: PredictSettings) -> Ensemble:
     return dataclasses.replace(ensemble, networks=chosen)
 
 
-def _segmenter(
-    settings: PredictSettings, ensemble: Ensemble, precision: str, device: torch.device
-) -> Segmenter:
+def _segmenter(settings: PredictSettings, ensemble: Ensemble, precision: str, device: torch.device) -> Segmenter:
     if settings.labels is not None:
         from hcpl_kernel.segmentation.given_labels import GivenLabels
 

@@ -115,11 +115,11 @@ class Workspace:
             plans.append(Plan(settings, values["precision"]))
         if not plans:
             raise InputError(f"{self.folder} has no run; expected the work folder of `hcpl predict --part I/N` runs")
-        same = {name: None for name in ("part", "device", "time_limit", "quiet", "strict", "fresh", "report", "output")}
+        same = dict.fromkeys(("part", "device", "time_limit", "quiet", "strict", "fresh", "report", "output"))
         same |= {"output": plans[0].settings.output, "device": "auto", "quiet": False, "strict": False, "fresh": False}
         same |= {"report": True}
-        settings = [dataclasses.replace(plan.settings, **same) for plan in plans]  # type: ignore[arg-type]
-        if any(other != settings[0] for other in settings):
+        alike = [dataclasses.replace(plan.settings, **same) for plan in plans]  # type: ignore[arg-type]
+        if any(settings != alike[0] for settings in alike):
             raise InputError(f"the runs in {self.folder} had different settings; give each combination a --work of its own")
         return plans
 

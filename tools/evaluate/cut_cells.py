@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.pipeline.shards import FieldRecord
+from hcpl_kernel.cells.record import FieldRecord
 from tools.evaluate.average_precision import average_precisions, interval, mean_of_classes, resample
 from tools.evaluate.truth import Matched
 

@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 
 from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.pipeline.shards import FieldRecord
+from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.submission.rle import decode_counts
 from tools.train.calibration import best_overlaps, countable
 

@@ -151,7 +151,7 @@ def make_cell_set(source: CellSource, folder: Path) -> CellSet:
             raise SettingsError(f"{folder} holds cells of another source (source.json); use another folder")
         return CellSet.open(folder)
     labels, groups = read_table(source)
-    files = [f for f in locate_fields(Path(source.fields), suffixes=source.suffixes or None) if f.id in labels]
+    files = [f for f in locate_fields(Path(source.fields), suffixes=source.suffixes or None).fields if f.id in labels]
     if not files:
         raise InputError(f"no field of {source.fields} is named in column {source.id_column!r} of {source.table}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.classes import CLASS_COUNT
-from hcpl_kernel.fields.readers.planes import read_field
+from hcpl_kernel.fields.readers import read_field
 from hcpl_kernel.integrity.completeness import BAND_COUNT
 from hcpl_kernel.integrity.geometry import geometry_features
 from hcpl_kernel.integrity.geometry_model import GeometryModel, seed_geometry

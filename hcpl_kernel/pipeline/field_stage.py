@@ -24,7 +24,7 @@ from hcpl_kernel.cells.store import affordable_size, free_bytes, write_crops
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import FieldError, HcplError
 from hcpl_kernel.fields.locate import FieldFiles
-from hcpl_kernel.fields.readers.planes import field_size, read_fields
+from hcpl_kernel.fields.readers import field_size, read_field
 from hcpl_kernel.integrity.geometry import geometry_features
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.ledger import Ledger
@@ -97,7 +97,7 @@ def run_fields(
     pending: deque[tuple[Shard, str, int, list[Future[Finished]]]] = deque()
     cells_seen = fields_seen = 0
     with ThreadPoolExecutor(threads) as pool, tqdm(total=len(shards), desc="fields", unit="shard", leave=False) as bar:
-        decoded = read_fields([f for shard in shards for f in shard.files], threads=threads, prefetch=2 * threads)
+        decoded = ((f, _decode(f)) for shard in shards for f in shard.files)
         for position, shard in enumerate(shards):
             mean = cells_seen / fields_seen if fields_seen else EXPECTED_CELLS
             left = sum(len(s.files) for s in shards[position:]) + sum(len(p[0].files) for p in pending)
@@ -112,6 +112,13 @@ def run_fields(
                 seen = _close_shard(*pending.popleft(), ledger=ledger)
                 cells_seen, fields_seen = cells_seen + seen[0], fields_seen + seen[1]
                 bar.update()
+
+
+def _decode(files: FieldFiles) -> np.ndarray | FieldError:
+    try:
+        return read_field(files)
+    except FieldError as error:
+        return error
 
 
 def _batches(

@@ -15,7 +15,7 @@ import torch
 from hcpl_kernel.engines import segmentation_engine
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.fields.locate import FieldFiles, locate_fields
-from hcpl_kernel.fields.readers.planes import field_size
+from hcpl_kernel.fields.readers import field_size
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -154,7 +154,8 @@ class _Run:
     def _find_fields(self) -> list[FieldFiles]:
         """The fields to predict: in the sample's order where there is one, what the sample lacks last."""
         settings = self._settings
-        files = locate_fields(settings.fields_dir, suffixes=settings.suffixes or None, listing=settings.listing)
+        located = locate_fields(settings.fields_dir, suffixes=settings.suffixes or None, listing=settings.listing)
+        files = list(located.fields)
         if self._sample is not None:
             place = {row.id: position for position, row in enumerate(self._sample.rows)}
             files.sort(key=lambda f: (place.get(f.id, len(place)), f.id))

@@ -21,7 +21,7 @@ from hcpl_kernel.cells.store import read_crops
 from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.locate import FieldFiles, locate_fields
-from hcpl_kernel.fields.readers.planes import field_size
+from hcpl_kernel.fields.readers import field_size
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.field_stage import FieldWork, run_fields
@@ -144,7 +144,8 @@ def make_cell_set(source: CellSource, folder: Path) -> CellSet:
             raise SettingsError(f"{folder} holds cells of another source (source.json); use another folder")
         return CellSet.open(folder)
     labels, groups = read_table(source)
-    files = [f for f in locate_fields(Path(source.fields), suffixes=source.suffixes or None) if f.id in labels]
+    located = locate_fields(Path(source.fields), suffixes=source.suffixes or None)
+    files = [f for f in located.fields if f.id in labels]
     if not files:
         raise InputError(f"no field of {source.fields} is named in column {source.id_column!r} of {source.table}")
     folder.mkdir(parents=True, exist_ok=True)

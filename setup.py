@@ -34,6 +34,7 @@ setup(
         "pycocotools>=2.0.7",
         "tqdm>=4.60",
         "pillow>=9.1",
+        "tifffile>=2023.2",
         "psutil>=5.9",
         "matplotlib>=3.7",
     ],

@@ -26,7 +26,7 @@ from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.store import read_crops, write_crops
 from hcpl_kernel.cells.table import CellTable, measure_cells
 from hcpl_kernel.fields.locate import FieldFiles, locate_fields
-from hcpl_kernel.fields.readers.planes import read_field
+from hcpl_kernel.fields.readers import read_field
 from hcpl_kernel.runtime.process_tuning import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +94,7 @@ def main(folder: Path) -> None:
     print("| field | cells | decoding, ms | resizing alone, ms | cropping, ms | cells/s | the stage, ms | over the floor |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as name:
-        for files in locate_fields(folder):
+        for files in locate_fields(folder).fields:
             labels = cv2.imread(str(folder / f"{files.id}_cells.png"), cv2.IMREAD_UNCHANGED).astype(np.int32)
             print(measure(files, labels, Path(name) / "crops.npy"), flush=True)
         reading(Path(name) / "crops.npy")

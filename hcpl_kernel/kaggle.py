@@ -130,7 +130,7 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
 
     from hcpl_kernel.classes import CLASS_NAMES, SHORT_NAMES
     from hcpl_kernel.fields.locate import locate_fields
-    from hcpl_kernel.fields.readers.planes import read_field
+    from hcpl_kernel.fields.readers import read_field
     from hcpl_kernel.report.overlay import overlay
 
     cells_csv = outcome.work / "cells.csv"
@@ -142,7 +142,7 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
     best = cells["best_class"].value_counts().reindex(CLASS_NAMES, fill_value=0)
     display(pd.DataFrame({"cells": best, "mean probability": prob.mean(), "highest": prob.max()}).round(3))
     shown = list(dict.fromkeys(cells["ID"]))[:overlays]
-    for files in locate_fields(outcome.fields_dir):
+    for files in locate_fields(outcome.fields_dir).fields:
         if files.id in shown:
             own = cells[cells["ID"] == files.id]
             labels = np.asarray(Image.open(outcome.work / "labels" / f"{files.id}_cells.png"))

@@ -1,64 +1,59 @@
-"""Finding the four channel files of each field of view, in a folder or from a listing."""
+"""Finding the files of each field of view, in a folder or from a listing.
+
+A name or a row that cannot be used costs its own field only: it becomes a problem, and the others are found.
+"""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import difflib
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.fields._nothing_found import nothing_found, spell_suffixes
 from hcpl_kernel.fields.channels import CHANNELS
+from hcpl_kernel.fields.files import FieldFiles, LocatedFields
+from hcpl_kernel.fields.listing import read_listing
+from hcpl_kernel.fields.names import case_warnings, listed, name_problem, normal, printable
 
 # In the order of preference: where a channel exists twice, the format that loses nothing is read.
 EXTENSIONS = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+# What may be named like a channel and is not meant to be an image.
+_TEXT = (".csv", ".txt", ".json", ".xml", ".md", ".html", ".log")
 
 
-@dataclasses.dataclass(frozen=True)
-class FieldFiles:
-    """The files of one field of view.
-
-    Attributes:
-        id: the field's ID: the file names' common part, or the listing's ID column.
-        paths: one entry a channel (red = microtubules, green = protein of interest, blue = nucleus, yellow =
-            endoplasmic reticulum); None where the channel has no file.
-    """
-
-    id: str
-    paths: Mapping[str, Path | None]
-
-
-def locate_fields(folder: Path, suffixes: Mapping[str, str] | None = None, listing: Path | None = None) -> list[FieldFiles]:
+def locate_fields(folder: Path, suffixes: Mapping[str, str] | None = None, listing: Path | None = None) -> LocatedFields:
     """Find every field of view of a folder, or of a listing.
 
     A file belongs to a channel when its name is `<ID><suffix><extension>`: PNG, TIFF or JPEG, in any case of letters.
-    Sub-folders and hidden files are not looked at. A field that lacks channels is listed with None for them. The HPA
-    site's composite pictures (`<ID>_blue_red_green.jpg`) beside a field's own files are no fields.
+    Hidden files and what is in sub-folders are not looked at. A field without some of its channels is listed with None
+    for them; a folder, a pipe or a broken link under a channel's name is listed as its file, and reading it says what it
+    is. The HPA site's composite pictures (`<ID>_blue_red_green.jpg`) beside a field's own files are not fields. Where no
+    file is named by channels, the files are offered to the readers of one file per field (`fields.readers`).
 
     Args:
-        folder: where the images lie.
+        folder: where the images are.
         suffixes: suffix of a channel where it is not `_<channel>`, for instance `{"red": "_r"}`.
-        listing: a CSV file with the columns ID, red, green, blue, yellow, used instead of scanning; its paths are
-            relative to its own folder or to `folder`, an empty cell is a channel without a file.
+        listing: a CSV file with the columns ID, red, green, blue, yellow, or ID, file, used instead of scanning; see
+            `fields.listing`.
 
     Returns:
-        The fields, sorted by ID.
+        The fields, sorted by ID, with the problems and warnings.
 
     Raises:
-        InputError: if the folder or the listing does not exist or names no field.
+        InputError: if the folder or the listing cannot be read or has no usable field.
         SettingsError: if a suffix is given for an unknown channel, is empty, or stands for two channels.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder with images, found {'a file' if folder.exists() else 'nothing'}")
+    if not os.path.isdir(folder):
+        raise InputError(
+            f"{folder}: expected a folder with images, found {'a file' if os.path.exists(folder) else 'nothing'}"
+        )
     if listing is not None:
         if suffixes:
             raise SettingsError("suffixes and a listing were given; a listing names every file, leave one of them out")
-        return _read_listing(Path(listing), folder)
+        return read_listing(Path(listing), folder)
     return _scan(folder, _complete_suffixes(suffixes or {}))
 
 
@@ -72,133 +67,140 @@ def _complete_suffixes(given: Mapping[str, str]) -> dict[str, str]:
             )
     suffixes = {channel: given.get(channel, f"_{channel}") for channel in CHANNELS}
     if len(set(suffixes.values())) < len(CHANNELS):
-        raise SettingsError(f"suffixes: two channels share a suffix: {_spell(suffixes)}")
+        raise SettingsError(f"suffixes: two channels share a suffix: {spell_suffixes(suffixes)}")
     return suffixes
 
 
-def _scan(folder: Path, suffixes: Mapping[str, str]) -> list[FieldFiles]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
-    images = [name for name in names if name.lower().endswith(EXTENSIONS)]
-    # The longest suffix first, so that `_er` is not taken for `r`.
-    by_length = sorted(suffixes.items(), key=lambda item: -len(item[1]))
-    found: dict[str, dict[str, str]] = {}
-    for name in images:
-        stem = Path(name).stem
-        for channel, suffix in by_length:
-            if stem.endswith(suffix) and stem != suffix:
-                channels = found.setdefault(stem[: -len(suffix)], {})
-                if channel not in channels or _preference(name) < _preference(channels[channel]):
-                    channels[channel] = name
-                break
-    composites = {field_id for field_id in found if _is_composite(field_id, found, suffixes)}
+def _scan(folder: Path, suffixes: Mapping[str, str]) -> LocatedFields:
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: the folder cannot be read: {error.strerror}") from error
+    found, rest, repeated = _by_id(names, suffixes)
+    warnings = [
+        f"{printable(name)} is not taken: {printable(taken)} is the same channel of the same field"
+        for name, taken in repeated
+    ]
+    if not found:
+        located = _single_files(folder, rest)
+        if not located.fields:
+            raise InputError(nothing_found(folder, suffixes, EXTENSIONS, names))
+        return located
+    warnings += _take_out_what_is_not_a_field(found, suffixes)
+    warnings += [
+        f"{printable(name)} is not taken: it looks like a channel; expected <ID>{suffix} with one of {', '.join(EXTENSIONS)}"
+        for name in rest
+        if (suffix := _looks_like_a_channel(name, suffixes)) is not None
+    ]
     fields = [
-        _field(field_id, {c: folder / channels[c] if c in channels else None for c in CHANNELS}, str(folder))
-        for field_id, channels in sorted(found.items())
-        if field_id not in composites
+        FieldFiles(normal(raw), {c: Path(folder, files[c]) if c in files else None for c in CHANNELS})
+        for raw, files in found.items()
     ]
-    if not fields:
-        raise InputError(_nothing_found(folder, suffixes, images, names))
-    return fields
+    return _usable(folder, list(found), fields, warnings)
 
 
-def _preference(name: str) -> int:
-    return EXTENSIONS.index(Path(name).suffix.lower())
+def _by_id(
+    names: Iterable[str], suffixes: Mapping[str, str]
+) -> tuple[dict[str, dict[str, str]], list[str], list[tuple[str, str]]]:
+    """The channels' files of each ID; the names that are none; and (name, the one taken) of equal channels."""
+    # The longest suffix first, so that `_er` is not taken for `r`.
+    by_length = sorted(((suffix, channel) for channel, suffix in suffixes.items()), key=lambda pair: -len(pair[0]))
+    ends = tuple(suffixes.values())
+    preference = {extension: place for place, extension in enumerate(EXTENSIONS)}
+    found: dict[str, dict[str, str]] = {}
+    rest: list[str] = []
+    repeated: list[tuple[str, str]] = []
+    for name in names:
+        stem, extension = os.path.splitext(name)
+        extension = extension.lower()
+        if extension not in preference or not stem.endswith(ends):
+            rest.append(name)
+            continue
+        suffix, channel = next(pair for pair in by_length if stem.endswith(pair[0]))
+        files = found.setdefault(stem[: -len(suffix)], {})
+        taken = files.get(channel)
+        if taken is not None:
+            other = preference[os.path.splitext(taken)[1].lower()]
+            if other == preference[extension]:
+                repeated.append((name, taken))
+            if other <= preference[extension]:
+                continue
+        files[channel] = name
+    return found, rest, repeated
 
 
-def _is_composite(field_id: str, found: Mapping[str, Mapping[str, str]], suffixes: Mapping[str, str]) -> bool:
-    """`x_blue_red_green.jpg` looks like the green channel of `x_blue_red`; it is none where the field x exists."""
-    base = re.sub(f"({'|'.join(map(re.escape, suffixes.values()))})+$", "", field_id)
-    return base != field_id and base in found and len(found[field_id]) < len(CHANNELS)
+def _take_out_what_is_not_a_field(found: dict[str, dict[str, str]], suffixes: Mapping[str, str]) -> list[str]:
+    """`x_blue_red_green.jpg` looks like the green channel of `x_blue_red`; beside the field `x` it is not.
+
+    Composites of three and more channels are left out in silence, everything else of this kind with a warning.
+    """
+    end = re.compile(f"(?:{'|'.join(map(re.escape, sorted(suffixes.values(), key=len, reverse=True)))})$")
+    warnings = []
+    for raw in list(found):
+        base, ends = raw, set()
+        while (match := end.search(base)) is not None and base != match[0]:
+            base = base[: match.start()]
+            ends.add(match[0])
+        files = found[raw]
+        if base == raw or base not in found or len(files) == len(CHANNELS):
+            continue
+        del found[raw]
+        composite = len(files) == 1 and len(ends | {suffixes[channel] for channel in files}) >= 3
+        if not composite:
+            missing = ", ".join(channel for channel in CHANNELS if channel not in files)
+            warnings.append(
+                f"{listed(sorted(files.values()))} not taken: beside the field {printable(base)} they are not "
+                f"the channels of a field {printable(raw)} (without {missing})"
+            )
+    return warnings
 
 
-def _field(field_id: str, paths: Mapping[str, Path | None], where: str) -> FieldFiles:
-    """An ID becomes a file name and a CSV cell, so it must be fit for both."""
-    if field_id in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", field_id) or not _is_utf8(field_id):
-        raise InputError(
-            f"{where}: {field_id!r} cannot be an ID; expected UTF-8 text without slashes and control characters"
-        )
-    return FieldFiles(field_id, paths)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _read_listing(listing: Path, folder: Path) -> list[FieldFiles]:
-    try:
-        with open(listing, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            missing = [column for column in ("ID", *CHANNELS) if column not in columns]
-            if missing:
-                raise InputError(
-                    f"{listing}: expected the columns ID, {', '.join(CHANNELS)}; "
-                    f"missing {', '.join(missing)}, found {', '.join(columns) or 'none'}"
-                )
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{listing}: not readable as a CSV file: {error}") from error
-
-    fields: dict[str, FieldFiles] = {}
-    for row in rows:
-        field_id = (row["ID"] or "").strip()
-        if field_id in fields:
-            raise InputError(f"{listing}: the ID {field_id!r} stands there twice; every field needs an ID of its own")
-        paths = {channel: _listed_path((row[channel] or "").strip(), listing, folder) for channel in CHANNELS}
-        fields[field_id] = _field(field_id, paths, str(listing))
-    if not fields:
-        raise InputError(f"{listing}: has no rows; expected one field a row")
-    return [fields[field_id] for field_id in sorted(fields)]
-
-
-def _listed_path(text: str, listing: Path, folder: Path) -> Path | None:
-    if not text:
+def _looks_like_a_channel(name: str, suffixes: Mapping[str, str]) -> str | None:
+    lower = name.lower()
+    if lower.endswith(_TEXT):
         return None
-    beside_listing, in_folder = listing.parent / text, folder / text
-    # A file that exists in neither place keeps its path, so that the reader can name what it missed.
-    return in_folder if in_folder.exists() and not beside_listing.exists() else beside_listing
+    for suffix in suffixes.values():
+        end = suffix.lower()
+        if lower.endswith(end) or f"{end}." in lower:
+            return suffix
+    return None
 
 
-def _nothing_found(folder: Path, suffixes: Mapping[str, str], images: list[str], names: list[str]) -> str:
-    extensions = ", ".join(EXTENSIONS)
-    wanted = ", ".join(f"<ID>{suffix}" for suffix in suffixes.values())
-    lines = [f"{folder}: no field of view found; looked for {wanted} with one of {extensions}"]
-    shown = images or names
-    if shown:
-        lines.append(f"there are for instance {', '.join(shown[:4])}")
-        hint = _suffix_hint([Path(name).stem for name in images])
-        if hint:
-            lines.append(f"if these are the channels, say --suffixes {hint}")
-    else:
-        lines.append("it has no files")
-    nested = [
-        path.name
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and any(Path(name).stem.endswith(tuple(suffixes.values())) for name in os.listdir(path))
-    ]
-    if nested:
-        lines.append(f"the folder {nested[0]} in it has such files: give {folder / nested[0]}")
-    return "; ".join(lines)
+def _single_files(folder: Path, names: Iterable[str]) -> LocatedFields:
+    """The files that a reader of one file per field can read."""
+    from hcpl_kernel.fields.readers import reader_of_file  # decoders are not needed for files named by channels
+
+    raws, fields, others = [], [], []
+    for name in names:
+        path = Path(folder, name)
+        reader = reader_of_file(path)
+        if reader is None:
+            others.append(name)
+            continue
+        raw = re.sub(r"\.ome$", "", os.path.splitext(name)[0], flags=re.IGNORECASE)
+        raws.append(raw)
+        fields.append(FieldFiles(normal(raw), {"file": path}, reader))
+    images = [name for name in others if name.lower().endswith(EXTENSIONS)]
+    warnings = [f"{listed(images)} not taken: no reader finds four channels in it"] if images else []
+    return _usable(folder, raws, fields, warnings) if fields else LocatedFields(())
 
 
-def _suffix_hint(stems: Iterable[str]) -> str | None:
-    """The frequent endings of the names, assigned to the channels that they resemble; None if that is not clear."""
-    endings = Counter(match[0] for stem in stems if (match := re.search(r"[_\-. ]?[A-Za-z]+\d*$", stem)))
-    words = {ending.strip("_-. ").lower(): ending for ending, _ in endings.most_common(12)}
-    hint = {}
-    for channel in CHANNELS:
-        near = [channel] if channel in words else [word for word in words if channel.startswith(word)]
-        near = near or difflib.get_close_matches(channel, words, n=1, cutoff=0.6)
-        if not near:
-            return None
-        hint[channel] = words[near[0]]
-    return _spell(hint) if len(set(hint.values())) == len(CHANNELS) else None
-
-
-def _spell(suffixes: Mapping[str, str]) -> str:
-    return ",".join(f"{channel}={suffix}" for channel, suffix in suffixes.items())
+def _usable(folder: Path, raws: list[str], fields: list[FieldFiles], warnings: list[str]) -> LocatedFields:
+    """Part fields by whether their ID can be used and is the only one of its kind."""
+    problems: list[tuple[str, str]] = []
+    taken: dict[str, tuple[str, FieldFiles]] = {}
+    for raw, files in sorted(zip(raws, fields, strict=True), key=lambda pair: (pair[1].id, pair[0] != pair[1].id)):
+        reason = name_problem(files.id)
+        if reason is None and files.id in taken:
+            reason = (
+                "another field has the same ID"
+                if taken[files.id][0] == raw
+                else "another field has the same name in another Unicode normal form (NFC, NFD); rename one of them"
+            )
+        if reason is None:
+            taken[files.id] = raw, files
+        else:
+            problems.append((printable(raw), reason))
+    if not taken:
+        raise InputError(f"{folder}: no usable field of view; {problems[0][0]}: {problems[0][1]}")
+    return LocatedFields(tuple(files for _, files in taken.values()), tuple(problems), (*warnings, *case_warnings(taken)))

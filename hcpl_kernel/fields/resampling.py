@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hcpl_kernel.fields import channels
 from hcpl_kernel.runtime.compiling import kernel
 
 Plan = tuple[NDArray[np.uint64], NDArray[np.float32]]
 
-CHANNELS = 4
+CHANNELS = len(channels.CHANNELS)
 _ONE, _TWO, _THREE, _FOUR = (np.uint64(number) for number in range(1, 5))
 
 

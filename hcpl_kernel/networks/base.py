@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.fields import channels
 from hcpl_kernel.models.network_spec import NetworkSpec
 
-CHANNELS = 4
+CHANNELS = len(channels.CHANNELS)
 LABEL_PRIOR = 0.08
 """Initial probability of every class: a cell has about 1.5 of 19 labels. Our choice; it keeps the first steps of a
 training with many negatives quiet."""

@@ -128,7 +128,7 @@ def test_the_plan_is_in_hours() -> None:
 
 
 def test_the_sample_can_be_decoded_and_segmented_back(tmp_path: Path) -> None:
-    from hcpl_kernel.fields.readers.planes import read_field
+    from hcpl_kernel.fields.readers import read_field
 
     sample = make_sample(tmp_path, side=1024)
     assert (read_field(sample.files) == sample.image).all() and sample.image.dtype == np.uint16

@@ -24,7 +24,7 @@ def field_names(field_id: str, extension: str = ".png") -> list[str]:
 def test_fields_are_sorted_and_every_format_is_found(tmp_path: Path) -> None:
     touch(tmp_path, *field_names("b", ".tif"), *field_names("a"), *field_names("c", ".JPG"), *field_names("d", ".tiff"))
     touch(tmp_path, "labels.csv", "._a_red.png", "a_cells.png")
-    fields = locate_fields(tmp_path)
+    fields = locate_fields(tmp_path).fields
     assert [field.id for field in fields] == ["a", "b", "c", "d"]
     assert fields[1].paths == {channel: tmp_path / f"b_{channel}.tif" for channel in CHANNELS}
 
@@ -32,20 +32,20 @@ def test_fields_are_sorted_and_every_format_is_found(tmp_path: Path) -> None:
 def test_a_field_that_lacks_channels_is_listed(tmp_path: Path) -> None:
     touch(tmp_path, *field_names("a"), "b_green.png", "b_yellow.png")
     (tmp_path / "b_red.png").mkdir()
-    _, b = locate_fields(tmp_path)
-    assert (b.paths["red"], b.paths["blue"]) == (None, None)
+    _, b = locate_fields(tmp_path).fields
+    assert (b.paths["red"], b.paths["blue"]) == (tmp_path / "b_red.png", None)
     assert b.paths["green"] == tmp_path / "b_green.png"
 
 
 def test_of_two_formats_the_lossless_one_is_taken(tmp_path: Path) -> None:
     touch(tmp_path, *field_names("a", ".jpg"), *field_names("a", ".tif"), "a_red.png")
-    paths = locate_fields(tmp_path)[0].paths
+    paths = locate_fields(tmp_path).fields[0].paths
     assert [paths[channel].suffix for channel in CHANNELS] == [".png", ".tif", ".tif", ".tif"]  # type: ignore[union-attr]
 
 
 def test_suffixes_replace_single_channels_and_the_longest_wins(tmp_path: Path) -> None:
     touch(tmp_path, "x_r.png", "x_er.png", "x_green.png", "x_blue.png")
-    (field,) = locate_fields(tmp_path, {"red": "r", "yellow": "er"})[-1:]
+    (field,) = locate_fields(tmp_path, {"red": "r", "yellow": "er"}).fields[-1:]
     assert field.id == "x_"
     assert field.paths["red"] == tmp_path / "x_r.png"
     assert field.paths["yellow"] == tmp_path / "x_er.png"
@@ -53,12 +53,12 @@ def test_suffixes_replace_single_channels_and_the_longest_wins(tmp_path: Path) -
 
 def test_composite_pictures_of_a_field_are_no_fields(tmp_path: Path) -> None:
     touch(tmp_path, *field_names("1_A1_2", ".jpg"), "1_A1_2_blue_red_green.jpg")
-    assert [field.id for field in locate_fields(tmp_path)] == ["1_A1_2"]
+    assert [field.id for field in locate_fields(tmp_path).fields] == ["1_A1_2"]
 
 
 def test_an_id_may_end_like_a_channel(tmp_path: Path) -> None:
     touch(tmp_path, *field_names("stain"), *field_names("stain_red"))
-    assert [field.id for field in locate_fields(tmp_path)] == ["stain", "stain_red"]
+    assert [field.id for field in locate_fields(tmp_path).fields] == ["stain", "stain_red"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_nothing_found_names_what_is_there_and_the_suffixes_it_seems_to_have(tmp
     assert "<ID>_red" in message
     assert "w0_B.tif" in message
     assert "--suffixes red=_R,green=_G,blue=_B,yellow=_Y" in message
-    assert len(locate_fields(tmp_path, {"red": "_R", "green": "_G", "blue": "_B", "yellow": "_Y"})) == 3
+    assert len(locate_fields(tmp_path, {"red": "_R", "green": "_G", "blue": "_B", "yellow": "_Y"}).fields) == 3
 
 
 def test_nothing_found_names_the_sub_folder_that_has_fields(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_listing_names_paths_beside_itself_or_in_the_folder(tmp_path: Path) ->
     touch(images, "r.png", "g.png")
     touch(lists, "b.png")
     listing = write_listing(lists / "files.csv", f"z,r.png,{images}/g.png,b.png,", "a,gone.png,,,")
-    a, z = locate_fields(images, listing=listing)
+    a, z = locate_fields(images, listing=listing).fields
     assert z.paths == {"red": images / "r.png", "green": images / "g.png", "blue": lists / "b.png", "yellow": None}
     assert a.paths["red"] == lists / "gone.png"
 
@@ -127,7 +127,7 @@ def test_a_listing_names_paths_beside_itself_or_in_the_folder(tmp_path: Path) ->
     [
         (["a,1,2,3"], "ID,red,green,blue", "missing yellow"),
         ([], "ID,red,green,blue,yellow", "has no rows"),
-        (["a,1,2,3,4", "a,1,2,3,4"], "ID,red,green,blue,yellow", "'a' stands there twice"),
+        (["a,1,2,3,4", "a,1,2,3,4"], "ID,red,green,blue,yellow", "'a' is listed 2 times"),
         (["../a,1,2,3,4"], "ID,red,green,blue,yellow", "cannot be an ID"),
         ([",1,2,3,4"], "ID,red,green,blue,yellow", "cannot be an ID"),
     ],

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import struct
-import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,8 +15,7 @@ from PIL import Image
 from hcpl_kernel.errors import FieldError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.locate import FieldFiles, locate_fields
-from hcpl_kernel.fields.readers import planes as reading
-from hcpl_kernel.fields.readers.planes import field_size, read_field, read_fields
+from hcpl_kernel.fields.readers import field_size, read_field
 
 HEIGHT, WIDTH = 96, 64
 
@@ -122,9 +120,9 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "absent": (lambda path: path.unlink(), "green is missing: .* does not exist"),
     "empty": (lambda path: path.write_bytes(b""), "green is empty: a_green.png has 0 bytes"),
     "truncated": (cut(0.6), "green is truncated or damaged: a_green.png"),
-    "only a header": (cut(0.004), "green is (truncated or damaged|no PNG)"),
+    "only a header": (cut(0.004), "green is (truncated or damaged|not a PNG)"),
     "damaged bytes": (flip_a_byte, "green is truncated or damaged: a_green.png"),
-    "no image": (lambda path: path.write_text("version https://git-lfs"), "green is no PNG, TIFF or JPEG image.*version"),
+    "no image": (lambda path: path.write_text("version https://git-lfs"), "green is not a PNG, TIFF or JPEG image.*version"),
     "no image data": (png_without_image_data, "green is truncated or damaged|green cannot be decoded"),
     "other size": (lambda path: cv2.imwrite(str(path), random_field(0, shape=(40, 50))[0]), "green 50 x 40, blue 64 x 96"),
     "tiny": (lambda path: cv2.imwrite(str(path), np.ones((8, 64), np.uint8)), "green is 64 x 8 px.*32 to 8192"),
@@ -143,7 +141,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "green has 2 pages",
     ),
-    "another format": (lambda path: Image.new("L", (64, 96)).save(path, format="BMP"), "green is no PNG.*begins with b'BM"),
+    "another format": (lambda path: Image.new("L", (64, 96)).save(path, format="BMP"), "green is not a PNG.*begins with b'BM"),
 }
 
 
@@ -199,50 +197,9 @@ def test_field_size_comes_from_any_readable_header(tmp_path: Path) -> None:
     assert field_size(FieldFiles("b", dict.fromkeys(CHANNELS))) is None
 
 
-def test_fields_come_in_order_and_broken_ones_in_their_place(tmp_path: Path) -> None:
-    images = {f"f{n}": random_field(n, shape=(40 + n, 64)) for n in range(7)}
-    files = [write_field(tmp_path, name, image) for name, image in images.items()]
-    cut(0.5)(files[3].paths["red"])  # type: ignore[arg-type]
-    outcomes = list(read_fields(files, threads=3, prefetch=2))
-    assert [f.id for f, _ in outcomes] == list(images)
-    for index, (f, outcome) in enumerate(outcomes):
-        if index == 3:
-            assert isinstance(outcome, FieldError)
-        else:
-            np.testing.assert_array_equal(outcome, images[f.id])  # type: ignore[arg-type]
-
-
-def test_at_most_prefetch_fields_are_read_ahead(tmp_path: Path) -> None:
-    files = write_field(tmp_path, "a", random_field(0))
-    asked = []
-
-    def many() -> Iterator[FieldFiles]:
-        for n in range(20):
-            asked.append(n)
-            yield files
-
-    iterator = read_fields(many(), threads=2, prefetch=3)
-    next(iterator)
-    assert len(asked) == 3
-    next(iterator)
-    assert len(asked) == 4
-    iterator.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read_fields")]
-
-
-def test_an_error_that_is_no_fields_fault_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def out_of_memory(files: FieldFiles) -> np.ndarray:
-        raise MemoryError
-
-    files = write_field(tmp_path, "a", random_field(0))
-    monkeypatch.setattr(reading, "read_field", out_of_memory)
-    with pytest.raises(MemoryError):
-        next(read_fields([files]))
-
-
 def test_real_fields_are_read(hpa_data: Path) -> None:
-    full = locate_fields(hpa_data / "fields_full")
+    full = locate_fields(hpa_data / "fields_full").fields
     assert len(full) == 4
     assert sorted(field_size(f)[0] for f in full) == [2048, 2048, 2048, 3072]  # type: ignore[index]
-    outcomes = [image for _, image in read_fields(locate_fields(hpa_data / "fields_512")[:6])]
-    assert all(isinstance(image, np.ndarray) and image.shape == (4, 512, 512) for image in outcomes)
+    small = locate_fields(hpa_data / "fields_512").fields[:6]
+    assert all(read_field(files).shape == (4, 512, 512) for files in small)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import InputError, WeightsError
 from hcpl_kernel.fields.locate import locate_fields
-from hcpl_kernel.fields.readers.planes import read_field
+from hcpl_kernel.fields.readers import read_field
 from hcpl_kernel.integrity.geometry import FEATURES, GeometryModel, geometry_features, seed_geometry, train_geometry
 from hcpl_kernel.integrity.geometry_model import area_under_roc, save_booster
 
@@ -210,7 +210,7 @@ def test_models_of_other_features_or_objectives_are_refused(tmp_path: Path) -> N
 def test_real_cells_have_plausible_features(hpa_data: Path) -> None:
     import cv2
 
-    (files, *_) = locate_fields(hpa_data / "fields_full")
+    (files, *_) = locate_fields(hpa_data / "fields_full").fields
     labels = cv2.imread(str(hpa_data / "fields_full" / f"{files.id}_cells.png"), cv2.IMREAD_UNCHANGED)
     features = measured(labels.astype(np.int32), read_field(files))
     area = features[:, FEATURES.index("mask_area")]

@@ -16,7 +16,7 @@ from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.locate import locate_fields
-from hcpl_kernel.fields.readers.planes import read_field
+from hcpl_kernel.fields.readers import read_field
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
@@ -102,7 +102,7 @@ def read_cells(fields: Path, labels: Path, size: int) -> Iterator[FieldCells]:
         InputError: if no field has a label map, or one does not fit its field.
     """
     found = False
-    for files in locate_fields(fields):
+    for files in locate_fields(fields).fields:
         path = labels / f"{files.id}_cells.png"
         if not path.is_file():
             continue

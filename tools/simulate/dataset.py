@@ -16,11 +16,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from hcpl_kernel.simulation import SimulatedField, simulate_field
 from hcpl_kernel.submission import encode_labels
 
-CHANNELS = ("red", "green", "blue", "yellow")
 SEEDS_A_BASE = 1_000_000
 SETTINGS_SCHEMA = 1
 

@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 
 from hcpl_kernel.errors import HcplError, InputError
-
-CHANNELS = ("red", "green", "blue", "yellow")
+from hcpl_kernel.fields.channels import CHANNELS
 
 
 def field_ids(folder: Path) -> list[str]:

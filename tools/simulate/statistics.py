@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from hcpl_kernel.errors import HcplError, InputError
+from hcpl_kernel.fields.channels import CHANNELS
 
 SCALE = 0.32  # um a pixel, to which everything is brought
-CHANNELS = ("red", "green", "blue", "yellow")
 BANDS = ((340, 64), (64, 16), (16, 8), (8, 4), (4, 2))  # wavelengths in px
 CELL_QUANTILES = (5, 25, 50, 75, 95)
 FIELD_QUANTILES = (10, 50, 90)

@@ -1,12 +1,10 @@
-"""Reading the four channels of a field of view: decoded once, bit depth unchanged, never silently incomplete."""
+"""The reader of fields with one file per channel: PNG, TIFF or JPEG, bit depth unchanged, never silently incomplete."""
 
 from __future__ import annotations
 
 import io
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,168 +12,188 @@ from PIL import Image
 
 from hcpl_kernel.errors import FieldError
 from hcpl_kernel.fields.channels import CHANNELS
-from hcpl_kernel.fields.locate import FieldFiles
+from hcpl_kernel.fields.files import FieldFiles
+from hcpl_kernel.fields.readers import _tiff
+from hcpl_kernel.fields.readers.base import MAX_SIDE, Unreadable, check_sides, open_regular, stamp_file
+from hcpl_kernel.fields.stamps import ContentStamps
 
-# Our choice: half of the smallest crop below, twice the largest competition field (4096) above. The upper bound keeps
-# one damaged or malicious header from taking all memory: 8192 x 8192, four channels, 16 bit are 512 MiB.
-MIN_SIDE = 32
-MAX_SIDE = 8192
-FORMATS = ("PNG", "TIFF", "JPEG")
-
-
-class _Unreadable(Exception):
-    """Why one channel's file cannot be used, without the channel's name."""
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_FORMATS = ("PNG", "JPEG")
+_ORIENTATION = 274
 
 
-def read_field(files: FieldFiles) -> np.ndarray:
-    """Read one field of view.
+class PlanesReader:
+    """Four files per field, one per channel.
 
     A grey file is taken as it is. Of a coloured one (the HPA site's JPGs) the plane of the channel's colour is taken;
     yellow, which is red and green at once, takes the larger of the two at every pixel; alpha is ignored. Where a field
     mixes 8 and 16 bit channels, the 8 bit ones are multiplied by 257, so that one division by the type's maximum
-    scales all four. Height and width may differ, from 32 to 8192 px.
+    scales all four. Height and width may differ, from 32 to 8192 px. Pixels are taken as they are stored: EXIF and TIFF
+    orientations are not applied, as no label map and no submission would follow them.
 
-    Truncated PNGs and JPEGs, and PNGs with damaged bytes, are recognised (some OpenCV versions return what they could
-    decode); damaged bytes inside a JPEG or an uncompressed TIFF carry no checksum and are not.
-
-    Returns:
-        (4, H, W) uint8 or uint16, channels red, green, blue, yellow.
-
-    Raises:
-        FieldError: if a channel is missing, truncated, empty, no PNG, TIFF or JPEG, not 8 or 16 bit unsigned, too
-            small or large, coloured without its own colour, or of another size than the others. All channels' problems
-            are named.
+    Truncated files, PNGs with damaged bytes and TIFFs whose compressed data are damaged are recognised; damaged bytes
+    inside a JPEG or an uncompressed TIFF carry no checksum and are not.
     """
-    planes: list[np.ndarray] = []
-    problems: list[str] = []
-    for channel in CHANNELS:
-        try:
-            planes.append(_read_channel(files.paths.get(channel), channel))
-        except _Unreadable as error:
-            problems.append(f"{channel} {error}")
-    if problems:
-        raise FieldError(files.id, "; ".join(problems))
-    if len({plane.shape for plane in planes}) > 1:
-        sizes = (f"{channel} {p.shape[1]} x {p.shape[0]}" for channel, p in zip(CHANNELS, planes, strict=True))
-        raise FieldError(files.id, f"the channels differ in size (width x height): {', '.join(sizes)}")
-    if len({plane.dtype for plane in planes}) > 1:
-        planes = [p if p.dtype == np.uint16 else p.astype(np.uint16) * np.uint16(257) for p in planes]
-    return np.stack(planes)
 
+    name = "planes"
 
-def read_fields(
-    fields: Iterable[FieldFiles], threads: int = 2, prefetch: int = 4
-) -> Iterator[tuple[FieldFiles, np.ndarray | FieldError]]:
-    """Read many fields of view ahead of their use, in order, with a pool of threads (OpenCV decodes without the GIL).
+    def can_read(self, files: FieldFiles) -> bool:
+        """Whether the files are named by channels."""
+        return set(files.paths) == set(CHANNELS)
 
-    Args:
-        fields: what to read, consumed as needed.
-        threads: how many fields are decoded at the same time.
-        prefetch: how many fields are held at most beyond the one that was given out; memory is bounded by it.
-
-    Yields:
-        Each field with its image, as :func:`read_field` returns it, or with the FieldError that it raised.
-    """
-    pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="read_fields")
-    waiting: deque[tuple[FieldFiles, Future[np.ndarray]]] = deque()
-    remaining = iter(fields)
-    try:
-        while True:
-            while len(waiting) < max(1, prefetch) and (files := next(remaining, None)) is not None:
-                waiting.append((files, pool.submit(read_field, files)))
-            if not waiting:
-                return
-            files, future = waiting.popleft()
-            outcome: np.ndarray | FieldError
+    def size(self, files: FieldFiles) -> tuple[int, int] | None:
+        """From the first channel with a readable header: a truncated file mostly still has its header."""
+        for channel in CHANNELS:
+            path = files.paths.get(channel)
+            if path is None:
+                continue
             try:
-                outcome = future.result()
-            except FieldError as error:
-                outcome = error
-            # The future would keep the image alive while the caller works on the next ones.
-            del future
-            yield files, outcome
-            del outcome
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+                return _header_size(path)
+            except Unreadable:
+                continue
+        return None
+
+    def read(self, files: FieldFiles) -> np.ndarray:
+        """The field, (4, H, W) uint8 or uint16, channels red, green, blue, yellow.
+
+        Raises:
+            FieldError: if a channel is missing, truncated, empty, no PNG, TIFF or JPEG, not 8 or 16 bit unsigned, too
+                small or large, coloured without its own colour, or of another size or orientation than the others. All
+                channels' problems are named.
+        """
+        planes: list[np.ndarray] = []
+        orientations: list[int] = []
+        problems: list[str] = []
+        for channel in CHANNELS:
+            try:
+                plane, orientation = _read_channel(files.paths.get(channel), channel)
+            except Unreadable as error:
+                problems.append(f"{channel} {error}")
+                continue
+            planes.append(plane)
+            orientations.append(orientation)
+        if problems:
+            raise FieldError(files.id, "; ".join(problems))
+        if len({plane.shape for plane in planes}) > 1:
+            sizes = (f"{channel} {p.shape[1]} x {p.shape[0]}" for channel, p in zip(CHANNELS, planes, strict=True))
+            raise FieldError(files.id, f"the channels differ in size (width x height): {', '.join(sizes)}")
+        if len(set(orientations)) > 1:
+            tags = ", ".join(f"{channel} {tag}" for channel, tag in zip(CHANNELS, orientations, strict=True))
+            raise FieldError(files.id, f"the channels differ in their orientation tag: {tags}; save all alike")
+        if len({plane.dtype for plane in planes}) > 1:
+            planes = [p if p.dtype == np.uint16 else p.astype(np.uint16) * np.uint16(257) for p in planes]
+        return np.stack(planes)
+
+    def stamp(self, files: FieldFiles, stamps: ContentStamps) -> list[Any]:
+        """The content stamps of the four files, None where a channel has no readable one."""
+        return [stamp_file(files.paths.get(channel), stamps) for channel in CHANNELS]
 
 
-def field_size(files: FieldFiles) -> tuple[int, int] | None:
-    """Height and width of a field in px from the header of its first readable channel, without decoding.
-
-    For the fallback rows of fields that cannot be read: a truncated file mostly still has its header. None where no
-    channel has a readable one.
-    """
-    for channel in CHANNELS:
-        path = files.paths.get(channel)
-        if path is None or not path.is_file():
-            continue
-        try:
-            with Image.open(path, formats=FORMATS) as image:
-                return image.height, image.width
-        except (OSError, ValueError, Image.DecompressionBombError):
-            continue
-    return None
+READER = PlanesReader()
 
 
-def _read_channel(path: Path | None, channel: str) -> np.ndarray:
-    """One channel as (H, W) uint8 or uint16."""
+def _header_size(path: Path) -> tuple[int, int]:
+    with open_regular(path) as file:
+        magic = file.read(4)
+        file.seek(0)
+        if magic in _tiff.MAGICS:
+            with _tiff.tiff_pages(file, path.name, most=1) as pages:
+                return pages[0].imagelength, pages[0].imagewidth
+        image = _open_header(file, path.name)
+        return image.height, image.width
+
+
+def _read_channel(path: Path | None, channel: str) -> tuple[np.ndarray, int]:
+    """One channel as (H, W) uint8 or uint16, and its orientation tag."""
     if path is None:
-        raise _Unreadable("is missing")
-    if not path.is_file():
-        raise _Unreadable(f"is missing: {path} {'is no file' if path.exists() else 'does not exist'}")
+        raise Unreadable("is missing")
+    with open_regular(path) as file:
+        try:
+            data = file.read()
+        except OSError as error:
+            raise Unreadable(f"cannot be read: {path.name}: {error.strerror}") from error
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _Unreadable(f"cannot be read: {path.name}: {error.strerror}") from error
-    if not data:
-        raise _Unreadable(f"is empty: {path.name} has 0 bytes")
-    _check_file(data, path.name)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise _Unreadable(f"cannot be decoded: {path.name}: {error.err}") from error
+        if data[:4] in _tiff.MAGICS:
+            samples, orientation = _decode_tiff(data, path.name)
+        else:
+            samples, orientation = _decode_png_or_jpeg(data, path.name)
+    except Unreadable:
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders raise errors of every type on damaged files
+        said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise Unreadable(f"cannot be decoded: {path.name}: {said}") from error
+    return samples[0] if len(samples) == 1 else _colour_plane(samples, channel, path.name), orientation
+
+
+def _decode_tiff(data: bytes, name: str) -> tuple[np.ndarray, int]:
+    with _tiff.tiff_pages(io.BytesIO(data), name) as pages:
+        if len(pages) > 1:
+            more = "or more " if len(pages) == _tiff.MOST_PAGES else ""
+            raise Unreadable(f"has {len(pages)} {more}pages: {name}; expected one image per file")
+        _tiff.check_channel(pages[0], name)
+        return _tiff.decode_page(pages[0], data, name), _tiff.orientation(pages[0])
+
+
+def _decode_png_or_jpeg(data: bytes, name: str) -> tuple[np.ndarray, int]:
+    """The samples, (1, H, W) grey or (3 or 4, H, W) red, green, blue, alpha, and the orientation tag."""
+    orientation = _check_png_or_jpeg(data, name)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise _Unreadable(f"cannot be decoded: {path.name} is damaged, or of a kind that OpenCV does not read")
+        raise Unreadable(f"cannot be decoded: {name} is damaged, or of a kind that OpenCV does not read")
     if image.dtype not in (np.uint8, np.uint16):
-        raise _Unreadable(f"has {image.dtype} pixels: {path.name}; expected 8 or 16 bit unsigned integers")
-    return image if image.ndim == 2 else _colour_plane(image, channel, path.name)
+        raise Unreadable(f"has {image.dtype} pixels: {name}; expected 8 or 16 bit unsigned integers")
+    return (image[None] if image.ndim == 2 else np.moveaxis(image[..., 2::-1], 2, 0)), orientation
 
 
-def _check_file(data: bytes, name: str) -> None:
-    """Refuse what no decoder should see, or what a decoder would return in part."""
+def _check_png_or_jpeg(data: bytes, name: str) -> int:
+    """Refuse what no decoder should see, or what a decoder would return in part; returns the orientation tag."""
     stream = io.BytesIO(data)
-    try:
-        image = Image.open(stream, formats=FORMATS)
-        pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-    except Image.UnidentifiedImageError as error:
-        if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*")):
-            raise _Unreadable(f"is truncated or damaged: the header of {name} is not complete") from error
-        raise _Unreadable(f"is no PNG, TIFF or JPEG image: {name} begins with {data[:12]!r}") from error
-    except Image.DecompressionBombError as error:
-        raise _Unreadable(f"is too large: {name}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise _Unreadable(f"is truncated or damaged: {name}: {error}") from error
-    if min(image.size) < MIN_SIDE or max(image.size) > MAX_SIDE:
-        raise _Unreadable(f"is {image.width} x {image.height} px: {name}; expected sides of {MIN_SIDE} to {MAX_SIDE} px")
-    if pages > 1:
-        raise _Unreadable(f"has {pages} pages: {name}; expected one image a file")
-    if image.format == "JPEG":
+    image = _open_header(stream, name)
+    check_sides(image.height, image.width, name)
+    if getattr(image, "is_animated", False):
+        raise Unreadable(f"has {getattr(image, 'n_frames', 'several')} pictures: {name}; expected one image per file")
+    orientation = _exif_orientation(image)
+    if data.startswith(_JPEG):
         # Pillow stops reading the header at the start of the scan; entropy-coded data never holds the end marker.
         if data.find(b"\xff\xd9", stream.tell()) < 0:
-            raise _Unreadable(f"is truncated: {name} has no end-of-image marker")
-    elif image.format == "PNG":
+            raise Unreadable(f"is truncated: {name} has no end-of-image marker")
+    else:
         try:
             image.verify()
-        except (OSError, SyntaxError, IndexError) as error:  # IndexError: it has no image data at all
-            raise _Unreadable(f"is truncated or damaged: {name}: {error}") from error
+        except Exception as error:  # noqa: BLE001 - IndexError where it has no image data at all, SyntaxError, ...
+            raise Unreadable(f"is truncated or damaged: {name}: {error}") from error
+    return orientation
 
 
-def _colour_plane(image: np.ndarray, channel: str, name: str) -> np.ndarray:
-    """The plane of a coloured picture (OpenCV's order: blue, green, red, alpha) that holds the channel."""
-    blue, green, red = (image[..., plane] for plane in range(3))
+def _open_header(stream: Any, name: str) -> Image.Image:
+    """Pillow's view of a PNG or JPEG; nothing is decoded."""
+    start = stream.read(12)
+    stream.seek(0)
+    if not start.startswith((_PNG, _JPEG)):
+        if start.startswith((_PNG[:4], *_tiff.MAGICS)):
+            raise Unreadable(f"is truncated or damaged: the header of {name} is not complete")
+        raise Unreadable(f"is not a PNG, TIFF or JPEG image: {name} begins with {start!r}")
+    try:
+        return Image.open(stream, formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"is too large: {name}; expected sides of at most {MAX_SIDE} px") from error
+    except Exception as error:  # noqa: BLE001 - damaged headers raise errors of every type
+        raise Unreadable(f"is truncated or damaged: the header of {name} is not complete") from error
+
+
+def _exif_orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - damaged EXIF data say nothing about pixels: they count as absent
+        return 1
+
+
+def _colour_plane(samples: np.ndarray, channel: str, name: str) -> np.ndarray:
+    """The plane of a coloured picture, (3 or 4, H, W) red, green, blue, alpha, that holds the channel."""
+    red, green, blue = samples[:3]
     plane = {"red": red, "green": green, "blue": blue}.get(channel)
     if plane is None:
         plane = np.maximum(red, green)
-    if not plane.any() and image[..., :3].any():
-        raise _Unreadable(f"is in another colour: {name} has nothing in its {channel} plane; save it as a grey image")
+    if not plane.any() and samples[:3].any():
+        raise Unreadable(f"is in another colour: {name} has nothing in its {channel} plane; save it as a grey image")
     return np.ascontiguousarray(plane)

@@ -1,0 +1,95 @@
+"""What a reader of fields of view is, and what every reader does with a file before any decoder sees it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from hcpl_kernel.fields.files import FieldFiles
+from hcpl_kernel.fields.stamps import ContentStamps
+
+# Our choice: half of the smallest crop below, twice the largest competition field (4096) above. The upper bound keeps
+# one damaged or malicious header from taking all memory: 8192 x 8192, four channels, 16 bit are 512 MiB.
+MIN_SIDE = 32
+MAX_SIDE = 8192
+# Our choice: four times the largest field that is read. Larger files are neither read nor hashed.
+MAX_BYTES = 2 << 30
+
+
+class Unreadable(Exception):
+    """Why one file cannot be used, as the end of a sentence: `is empty: a_red.png has 0 bytes`."""
+
+
+class Reader(Protocol):
+    """Reads one kind of storage of four-channel fields of view; found by its name in `hcpl_kernel.fields.readers`."""
+
+    name: str
+
+    def can_read(self, files: FieldFiles) -> bool:
+        """Whether these files are of the reader's kind, by names and headers; raises nothing."""
+
+    def size(self, files: FieldFiles) -> tuple[int, int] | None:
+        """Height and width in px, from headers only; None where no header is readable."""
+
+    def read(self, files: FieldFiles) -> np.ndarray:
+        """The field, (4, H, W) uint8 or uint16, channels red, green, blue, yellow.
+
+        Raises:
+            FieldError: with all reasons why the field cannot be used.
+        """
+
+    def stamp(self, files: FieldFiles, stamps: ContentStamps) -> list[Any]:
+        """What `read` depends on, as values that JSON can hold: equal as long as the contents are equal."""
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading; never waits for a pipe and never touches a device.
+
+    Raises:
+        Unreadable: if it is absent, not a regular file, empty, larger than `MAX_BYTES`, or cannot be opened.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable(f"is missing: {path} is {_kind(status.st_mode)}, not a file")
+        if status.st_size == 0:
+            raise Unreadable(f"is empty: {path.name} has 0 bytes")
+        if status.st_size > MAX_BYTES:
+            raise Unreadable(f"is too large: {path.name} has {status.st_size} bytes, expected at most {MAX_BYTES}")
+        return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except FileNotFoundError as error:
+        kind = "is a broken link" if os.path.islink(path) else "does not exist"
+        raise Unreadable(f"is missing: {path} {kind}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise Unreadable(f"cannot be read: {path.name[:80]}: {reason}") from error
+
+
+def stamp_file(path: Path | None, stamps: ContentStamps) -> str | None:
+    """The content stamp of one file, of its size alone where the file is too large to be read; None where there is none."""
+    if path is None:
+        return None
+    try:
+        size = os.stat(path).st_size
+    except (OSError, ValueError):
+        return None
+    return stamps.of(path) if size <= MAX_BYTES else f"{size} bytes"
+
+
+def check_sides(height: int, width: int, name: str) -> None:
+    """Refuse fields that are too small or large to be used.
+
+    Raises:
+        Unreadable: if a side is outside `MIN_SIDE` to `MAX_SIDE` px.
+    """
+    if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
+        raise Unreadable(f"is {width} x {height} px: {name}; expected sides of {MIN_SIDE} to {MAX_SIDE} px")
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")

@@ -12,9 +12,7 @@ from hcpl_kernel.bench.sample import PIXEL_SIZE, SampleField
 from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.table import measure_cells
-from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.fields.readers.planes import read_field
-from hcpl_kernel.integrity.completeness import BAND_COUNT
 from hcpl_kernel.integrity.geometry import geometry_features
 from hcpl_kernel.integrity.geometry_model import GeometryModel, seed_geometry
 from hcpl_kernel.models.ensemble import Ensemble
@@ -88,7 +86,7 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
 
     def fuse_and_write() -> None:
         joined = join_shard(shard, ensemble, geometry, completeness=True, networks=ensemble.networks)
-        write_results(iter([joined]), folder / "submission.csv", folder / "cells.csv", sample=None)
+        write_results(iter([joined]), folder / "submission.csv", folder / "cells.csv", sample=None, classes=ensemble.classes)
 
     return measure(fuse_and_write, allowance=3.0).times(1 / FIELDS_PER_SHARD)
 
@@ -97,8 +95,9 @@ def _write_predictions(ensemble: Ensemble, path_of: Callable[[str], Path], cells
     rng = np.random.default_rng(0)
     specs: Sequence = (ensemble.completeness, *ensemble.networks)
     for spec in specs:
-        bands = rng.random((cells, BAND_COUNT), np.float32)
-        prob = bands / bands.sum(1, keepdims=True) if spec.kind == "completeness" else rng.random((cells, CLASS_COUNT))
-        image = rng.random((FIELDS_PER_SHARD, CLASS_COUNT)) if spec.kind == "dsa" else None
+        prob = rng.random((cells, spec.outputs), np.float32)
+        if spec.declared.activation == "softmax":
+            prob /= prob.sum(1, keepdims=True)
+        image = rng.random((FIELDS_PER_SHARD, spec.outputs), np.float32) if spec.declared.image_stream else None
         path_of(spec.name).parent.mkdir(parents=True, exist_ok=True)
-        _write(path_of(spec.name), Prediction(prob.astype(np.float32), image))
+        _write(path_of(spec.name), Prediction(prob, image))

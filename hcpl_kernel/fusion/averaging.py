@@ -43,9 +43,7 @@ def mean_image_stream(predictions: Sequence[Predicted]) -> np.ndarray | None:
     return weighted_mean([prob for _, prob in streams], [weight for weight, _ in streams]) if streams else None
 
 
-def fuse(
-    predictions: Sequence[Predicted], field_of_cell: np.ndarray, fusion: FusionSpec, classes: ClassList
-) -> np.ndarray:
+def fuse(predictions: Sequence[Predicted], field_of_cell: np.ndarray, fusion: FusionSpec, classes: ClassList) -> np.ndarray:
     """Join all networks that ran into one probability a cell and class (paper, Figure 4c), before integrity.
 
     "fuse-then-average": each network with an image stream is fused by its own two streams, each other one with the mean

@@ -35,8 +35,8 @@ from hcpl_kernel.runtime.atomic import atomic_open
 FILE_NAME = "ensemble.json"
 SCHEMA = 2
 EARLIER = {
-    1: "Since schema 1 a network's `value` is called `validation_map` and its crop \"kept\" is called \"unmasked\", and "
-    "fusion.cell_only defaults to no class: rename them, write cell_only out, and set \"schema\": 2"
+    1: 'Since schema 1 a network\'s `value` is called `validation_map` and its crop "kept" is called "unmasked", and '
+    'fusion.cell_only defaults to no class: rename them, write cell_only out, and set "schema": 2'
 }
 MOST_NETWORKS = 64
 

@@ -103,6 +103,4 @@ class HybridSettings:
 register(NetworkKind("dsa", "hcpl_kernel.networks.dsa:DualStreamActNet", group="dsa", image_stream=True))
 register(NetworkKind("cla", "hcpl_kernel.networks.cla:CellActNet", group="cell"))
 register(NetworkKind("clh", "hcpl_kernel.networks.clh:CellHybridNet", group="cell", head=HybridSettings))
-register(
-    NetworkKind("completeness", "hcpl_kernel.networks.completeness:CompletenessNet", outputs=4, activation="softmax")
-)
+register(NetworkKind("completeness", "hcpl_kernel.networks.completeness:CompletenessNet", outputs=4, activation="softmax"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hcpl_kernel.models.ensemble import Ensemble
-from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.models.loading import load_part
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.registry import build
 

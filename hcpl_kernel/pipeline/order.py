@@ -19,6 +19,6 @@ def by_value_per_second(networks: Sequence[NetworkSpec], views: int | None) -> l
     """
 
     def key(spec: NetworkSpec) -> tuple[bool, float, str]:
-        return spec.kind != "dsa", -spec.validation_map / (spec.gmac * (views or spec.views)), spec.name
+        return not spec.declared.image_stream, -spec.validation_map / (spec.gmac * (views or spec.views)), spec.name
 
     return sorted(networks, key=key)

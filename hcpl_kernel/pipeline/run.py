@@ -308,7 +308,7 @@ class _Run:
                 continue
             finished.append(spec)
             self._write_results(ensemble, geometry, completeness, finished)
-        if finished and not any(spec.kind == "dsa" for spec in finished):
+        if finished and not any(spec.declared.image_stream for spec in finished):
             self._report.degrade("no DSA ran: cell-level probabilities bear no image factor")
         if not finished:
             self._report.degrade("no classifier ran: the submission holds fallback rows only")
@@ -318,7 +318,9 @@ class _Run:
     ) -> None:
         joined = (join_shard(shard, ensemble, geometry, completeness, finished) for shard in self._shards)
         with self._report.stage("submission") as facts:
-            write_results(joined, self._settings.output, self._settings.work_dir / "cells.csv", self._sample)
+            write_results(
+                joined, self._settings.output, self._settings.work_dir / "cells.csv", self._sample, ensemble.classes
+            )
             facts["networks"] = len(finished)
 
     def _leave_out(self, spec: NetworkSpec, reason: str) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hcpl_kernel.classes import CLASS_COUNT, CLASS_NAMES
-from hcpl_kernel.fusion.averaging import CellPrediction, DsaPrediction, apply_integrity, ensemble_probabilities
+from hcpl_kernel.classes import ClassList
+from hcpl_kernel.fusion.averaging import apply_integrity, fuse
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.integrity.weight import integrity_weight
 from hcpl_kernel.models.ensemble import Ensemble
@@ -38,7 +38,7 @@ class Joined:
     Attributes:
         records: its fields.
         integrity: (N,) float32 in [0, 1].
-        prob: (N, 19) float32 in [0, 1], after integrity.
+        prob: (N, K) float32 in [0, 1], after integrity.
     """
 
     records: list[FieldRecord]
@@ -59,21 +59,17 @@ def join_shard(
         networks: the classifiers that have run over every shard, at least one.
     """
     records = shard.read_records()
-    dsa, cell_level = [], []
-    for spec in networks:
-        prediction = read_prediction(shard, spec.name)
-        if prediction.prob_image is not None:
-            dsa.append(DsaPrediction(spec.name, prediction.prob_image, prediction.prob_cell, spec.weight))
-        else:
-            cell_level.append(CellPrediction(spec.name, prediction.prob_cell, spec.weight))
-    prob = ensemble_probabilities(dsa, cell_level, field_of_cell(records), ensemble.fusion)
+    predictions = [(spec, read_prediction(shard, spec.name)) for spec in networks]
+    prob = fuse(predictions, field_of_cell(records), ensemble.fusion, ensemble.classes)
     bands = read_prediction(shard, ensemble.completeness.name).prob_cell if completeness else None
     features = np.concatenate([r.features for r in records])
     integrity = integrity_weight(geometry.prob_good(features), bands)
     return Joined(records, integrity, apply_integrity(prob, integrity))
 
 
-def write_results(joined: Iterator[Joined], output: Path, cells_csv: Path, sample: SampleSubmission | None) -> None:
+def write_results(
+    joined: Iterator[Joined], output: Path, cells_csv: Path, sample: SampleSubmission | None, classes: ClassList
+) -> None:
     """Write the submission and the table of cells, both atomically.
 
     Args:
@@ -81,18 +77,19 @@ def write_results(joined: Iterator[Joined], output: Path, cells_csv: Path, sampl
         output: the submission.
         cells_csv: the table of cells.
         sample: header, IDs and order; None: the standard header and the fields' own order.
+        classes: the K classes.
     """
     with atomic_open(cells_csv) as file:
         columns = ["ID,cell,x,y,width,height,area,nucleus_area,integrity,best_class"]
-        file.write(",".join(columns + [f"prob_{k}" for k in range(CLASS_COUNT)]) + "\n")
+        file.write(",".join(columns + [f"prob_{k}" for k in range(len(classes))]) + "\n")
 
         def rows() -> Iterator[SubmissionRow]:
             for shard in joined:
                 start = 0
                 for record in shard.records:
                     stop = start + len(record.table)
-                    file.writelines(_cell_lines(record, shard.integrity[start:stop], shard.prob[start:stop]))
-                    yield _field_row(record, shard.prob[start:stop], sample)
+                    file.writelines(_cell_lines(record, shard.integrity[start:stop], shard.prob[start:stop], classes))
+                    yield _field_row(record, shard.prob[start:stop], sample, classes)
                     start = stop
 
         write_submission(output, in_sample_order(rows(), sample), header_of(sample))
@@ -100,8 +97,7 @@ def write_results(joined: Iterator[Joined], output: Path, cells_csv: Path, sampl
 
 def write_fallback(output: Path, records: Sequence[FieldRecord], sample: SampleSubmission | None) -> None:
     """Write a complete submission without any cell: the dummy row of every field."""
-    nothing = np.zeros((0, CLASS_COUNT), np.float32)
-    rows = (_field_row(dataclasses.replace(record, masks=[]), nothing, sample) for record in records)
+    rows = (_row_without_cells(record, sample) for record in records)
     write_submission(output, in_sample_order(rows, sample), header_of(sample))
 
 
@@ -130,9 +126,13 @@ def in_sample_order(rows: Iterator[SubmissionRow], sample: SampleSubmission | No
         waiting = next(rows, None)
 
 
-def _field_row(record: FieldRecord, prob: np.ndarray, sample: SampleSubmission | None) -> SubmissionRow:
+def _field_row(record: FieldRecord, prob: np.ndarray, sample: SampleSubmission | None, classes: ClassList) -> SubmissionRow:
     if record.masks:
-        return SubmissionRow(record.id, record.width, record.height, prediction_string(record.masks, prob))
+        return SubmissionRow(record.id, record.width, record.height, prediction_string(record.masks, prob, classes))
+    return _row_without_cells(record, sample)
+
+
+def _row_without_cells(record: FieldRecord, sample: SampleSubmission | None) -> SubmissionRow:
     given = sample.by_id.get(record.id) if sample is not None else None
     if given is not None:
         return given
@@ -140,13 +140,12 @@ def _field_row(record: FieldRecord, prob: np.ndarray, sample: SampleSubmission |
     return SubmissionRow(record.id, width, height, fallback_string(height, width))
 
 
-def _cell_lines(record: FieldRecord, integrity: np.ndarray, prob: np.ndarray) -> Iterator[str]:
+def _cell_lines(record: FieldRecord, integrity: np.ndarray, prob: np.ndarray, classes: ClassList) -> Iterator[str]:
     field_id = f'"{record.id}"' if re.search(r'[",\n]', record.id) else record.id
     best = prob.argmax(1) if len(prob) else []
     for row, numbers in enumerate(record.table.rows()):
         *box, nucleus_area = numbers
         nucleus = "" if nucleus_area < 0 else str(nucleus_area)
         probabilities = ",".join(f"{p:.6g}" for p in prob[row])
-        yield (
-            f"{field_id},{','.join(map(str, box))},{nucleus},{integrity[row]:.6g},{CLASS_NAMES[best[row]]},{probabilities}\n"
-        )
+        name = classes.names[best[row]]
+        yield f"{field_id},{','.join(map(str, box))},{nucleus},{integrity[row]:.6g},{name},{probabilities}\n"

@@ -51,7 +51,7 @@ def make_spec(base: str) -> Any:
     from hcpl_kernel.networks import NetworkSpec
 
     mean, std = (0.1, 0.05, 0.07, 0.1), (0.15, 0.1, 0.16, 0.15)
-    return NetworkSpec(name=base, kind="cla", base=base, input_size=SIDE, file="", mean=mean, std=std)
+    return NetworkSpec(name=base, kind="cla", base=base, input_size=SIDE, file="engines.safetensors", mean=mean, std=std)
 
 
 def make_network(base: str, cells: Any) -> Any:

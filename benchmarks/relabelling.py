@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from hcpl_kernel.classes import CLASS_COUNT
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.runtime.process_tuning import keep_freed_memory
@@ -71,7 +71,7 @@ def make_data(work: Path, processes: int) -> None:
     cells = CellSet.open(work / "train_cells")
     ensemble = read_ensemble(MINI)
     teachers = []
-    for spec in [spec for spec in ensemble.networks if spec.kind == "dsa"][:TEACHERS]:
+    for spec in [spec for spec in ensemble.networks if spec.declared.image_stream][:TEACHERS]:
         folder = work / "teachers" / spec.name / "predictions"
         everything = np.arange(len(cells.ids))
         predict_fields(load_network(ensemble, spec), spec, cells, everything, folder, "all", True, torch.device("cpu"))
@@ -115,7 +115,7 @@ def shuffle(soft: NDArray[np.float32], carried: NDArray[np.bool_]) -> NDArray[np
     """The same labels, dealt out anew within each class."""
     rng = np.random.default_rng(0)
     labels = np.zeros(carried.shape, np.float16)
-    for k in range(CLASS_COUNT):
+    for k in range(len(HPA_CLASSES)):
         labels[carried[:, k], k] = rng.permutation(soft[carried[:, k], k])
     return labels
 
@@ -131,7 +131,7 @@ def true_labels(cells: CellSet, fields: Path) -> tuple[NDArray[np.bool_], NDArra
     table = pd.concat([table.loc[[name]] for name, count in zip(cells.ids, np.diff(cells.first), strict=True) if count])
     if len(table) != cells.cells:
         raise SystemExit(f"{fields} has {len(table)} cells, the set made from it {cells.cells}")
-    truth = np.zeros((len(table), CLASS_COUNT), bool)
+    truth = np.zeros((len(table), len(HPA_CLASSES)), bool)
     for row, classes in enumerate(table["classes"]):
         truth[row, [int(k) for k in classes.split("|")]] = True
     return truth, table["truth"].to_numpy(bool)
@@ -145,7 +145,7 @@ def describe(work: Path, cells: CellSet, truth: NDArray[np.bool_], carried: NDAr
     for path in sorted((work / "labels").glob("*.npy")):
         values = np.load(path).astype(np.float32)
         means = f"{values[carried & truth].mean():.2f} | {values[carried & ~truth].mean():.2f}"
-        own = [roc_auc_score(truth[carried[:, k], k], values[carried[:, k], k]) for k in range(CLASS_COUNT)]
+        own = [roc_auc_score(truth[carried[:, k], k], values[carried[:, k], k]) for k in range(len(HPA_CLASSES))]
         print(f"| {path.stem} | {means} | {roc_auc_score(truth[carried], values[carried]):.3f} | {np.nanmean(own):.3f} |")
 
 
@@ -178,7 +178,9 @@ def table(work: Path) -> None:
     test = CellSet.open(work / "test_cells")
     truth, visible = true_labels(test, work / "test")
     field = np.repeat(np.arange(len(test.ids)), np.diff(test.first))
-    truths = np.stack([np.bincount(field[visible & truth[:, k]], minlength=len(test.ids)) for k in range(CLASS_COUNT)], 1)
+    truths = np.stack(
+        [np.bincount(field[visible & truth[:, k]], minlength=len(test.ids)) for k in range(len(HPA_CLASSES))], 1
+    )
     matched = Matched(hits=(truth & visible[:, None])[visible], image=field[visible], truths=truths)
     copies = resample(len(test.ids), RESAMPLES, 0)
     print(f"{visible.sum()} test cells of {len(test.ids)} fields\n")

@@ -78,7 +78,7 @@ def against_kymatio(device: torch.device, rounds: int, clock: Callable[[], float
 
 def against_base(device: torch.device, rounds: int, clock: Callable[[], float]) -> list[str]:
     """A table row for each precision of the full-size CLH, eager and channels-last."""
-    spec = next(network for network in read_ensemble(FULL).networks if network.kind == "clh")
+    spec = next(network for network in read_ensemble(FULL).networks if network.declared.head is not None)
     network = build(spec).eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert isinstance(network, CellHybridNet)
     count = 8 if device.type == "cpu" else 64

@@ -63,7 +63,7 @@ def full() -> None:
         network = build(spec).eval()
         one = torch.rand(1, 4, spec.input_size, spec.input_size)
         operations = count_operations(lambda: network.descriptors(one), network.state_dict().values())  # noqa: B023
-        a_step = training.images * training.cells if spec.kind == "dsa" else training.batch
+        a_step = training.images * training.cells if spec.declared.image_stream else training.batch
         seen = training.run.steps * a_step
         hours = {}
         for gpu in GPUS:
@@ -129,7 +129,7 @@ def _cells(values: Mapping[str, Any]) -> CellTraining:
 
 def _seconds_a_step(training: CellTraining, spec: NetworkSpec) -> dict[str, float]:
     """Seconds a step on each GPU; progressive resizing counted."""
-    a_step = training.images * training.cells if spec.kind == "dsa" else training.batch
+    a_step = training.images * training.cells if spec.declared.image_stream else training.batch
     grown = training.growth.share if training.growth.side else 0.0
     sides = {spec.input_size: 1 - grown} | ({training.growth.side: grown} if training.growth.side else {})
     seconds = dict.fromkeys(GPUS, 0.0)

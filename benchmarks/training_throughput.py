@@ -88,7 +88,7 @@ def main() -> None:
             train_cells(training, cells, folder / "work", weights, None, None)
             step = seconds_a_step(folder / "work" / spec.name / "all" / "curve.csv")
             forward = measure_network(spec, device, CROP_SIZE, allowance=5).forward.median
-            planned_cells = planned.images * planned.cells if spec.kind == "dsa" else planned.batch
+            planned_cells = planned.images * planned.cells if spec.declared.image_stream else planned.batch
             hours = planned.run.steps * planned_cells * step / a_step / 3600
             print(
                 f"| {spec.name} | {a_step / step:.1f} | {1 / forward:.1f} | {step / a_step / forward:.1f} "

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from hcpl_kernel.classes import CLASS_NAMES, SHORT_NAMES
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import WeightsError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.models.ensemble import read_ensemble
@@ -88,7 +88,7 @@ def _write_pictures(folder: Path, fields: dict[str, SimulatedField], cells: pd.D
     for field_id, field in fields.items():
         labels = np.asarray(cv2.imread(str(result.work / "labels" / f"{field_id}_cells.png"), cv2.IMREAD_UNCHANGED))
         own = cells[cells["ID"] == field_id]
-        names = {int(c): SHORT_NAMES[name] for c, name in zip(own["cell"], own["best_class"], strict=True)}
+        names = {int(c): HPA_CLASSES.short(name) for c, name in zip(own["cell"], own["best_class"], strict=True)}
         cv2.imwrite(str(folder / f"{field_id}.png"), overlay(field.image, labels, names)[..., ::-1])
 
 
@@ -98,7 +98,7 @@ def _summary(result: RunResult, cells: pd.DataFrame, valid: str, score: str) -> 
         leading = own["best_class"].value_counts().head(2)
         lines.append(f"  {field_id}: {len(own)} cells; " + ", ".join(f"{n} ({k})" for n, k in leading.items()))
     lines += ["", f"Mean probability of each class over {len(cells)} cells:"]
-    lines += [f"  {name:<42}{cells[f'prob_{k}'].mean():.3f}" for k, name in enumerate(CLASS_NAMES)]
+    lines += [f"  {name:<42}{cells[f'prob_{k}'].mean():.3f}" for k, name in enumerate(HPA_CLASSES.names)]
     lines += ["", "Against the simulated truth of these few fields (simulated, not real images):", score]
     figures = read_ensemble(mini_weights()).provenance.get("figures")
     if figures:

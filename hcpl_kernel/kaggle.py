@@ -128,7 +128,7 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
     from IPython.display import display
     from PIL import Image
 
-    from hcpl_kernel.classes import CLASS_NAMES, SHORT_NAMES
+    from hcpl_kernel.classes import HPA_CLASSES
     from hcpl_kernel.fields.locate import locate_fields
     from hcpl_kernel.fields.readers import read_field
     from hcpl_kernel.report.overlay import overlay
@@ -138,15 +138,15 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
     if cells.empty:
         print("No cell was predicted, so there is nothing to show.")
         return
-    prob = cells[[f"prob_{k}" for k in range(len(CLASS_NAMES))]].set_axis(list(CLASS_NAMES), axis=1)
-    best = cells["best_class"].value_counts().reindex(CLASS_NAMES, fill_value=0)
+    prob = cells[[f"prob_{k}" for k in range(len(HPA_CLASSES))]].set_axis(list(HPA_CLASSES.names), axis=1)
+    best = cells["best_class"].value_counts().reindex(HPA_CLASSES.names, fill_value=0)
     display(pd.DataFrame({"cells": best, "mean probability": prob.mean(), "highest": prob.max()}).round(3))
     shown = list(dict.fromkeys(cells["ID"]))[:overlays]
     for files in locate_fields(outcome.fields_dir).fields:
         if files.id in shown:
             own = cells[cells["ID"] == files.id]
             labels = np.asarray(Image.open(outcome.work / "labels" / f"{files.id}_cells.png"))
-            names = {cell: SHORT_NAMES[name] for cell, name in zip(own["cell"], own["best_class"], strict=True)}
+            names = {cell: HPA_CLASSES.short(name) for cell, name in zip(own["cell"], own["best_class"], strict=True)}
             picture = overlay(read_field(files), labels, names)
             print(f"{files.id}: {len(own)} cells")
             display(Image.fromarray(picture))

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.averaging import CellPrediction, DsaPrediction
+from hcpl_kernel.fusion.averaging import Predicted
+from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
+from hcpl_kernel.models.network_kinds import GROUPS, Group
 from hcpl_kernel.models.weights import load_geometry_path, resolve_sha256
 from hcpl_kernel.pipeline.network_stage import read_prediction
 from hcpl_kernel.pipeline.report import FILE_NAME
@@ -31,8 +33,8 @@ class FinishedRun:
         work: the work folder.
         ensemble: the weights folder that made it.
         records: (F,) of the fields, with their cells' boxes and masks.
-        dsa: the predictions of the DSAs that ran, in the ensemble's order.
-        cell_level: those of the CLAs and CLHs.
+        predictions: of the networks that ran, in the order of their groups (DSAs, then cell-level networks) and inside of
+            it in the ensemble's.
         integrity: (N,) float32 in [0, 1].
         report: the run report.
     """
@@ -40,15 +42,17 @@ class FinishedRun:
     work: Path
     ensemble: Ensemble
     records: tuple[FieldRecord, ...]
-    dsa: tuple[DsaPrediction, ...]
-    cell_level: tuple[CellPrediction, ...]
+    predictions: tuple[Predicted, ...]
     integrity: NDArray[np.float32]
     report: Mapping[str, Any]
 
-    @property
-    def networks(self) -> tuple[DsaPrediction | CellPrediction, ...]:
-        """Everything that ran, DSAs first."""
-        return (*self.dsa, *self.cell_level)
+    def of_group(self, group: Group) -> tuple[Predicted, ...]:
+        """The predictions of one group of networks."""
+        return tuple((spec, prediction) for spec, prediction in self.predictions if spec.declared.group == group)
+
+    def of_network(self, name: str) -> Predicted:
+        """The prediction of one network that ran."""
+        return next((spec, prediction) for spec, prediction in self.predictions if spec.name == name)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -69,8 +73,8 @@ class FinishedRun:
 def open_run(work: Path, weights: Path) -> FinishedRun:
     """Read a work folder.
 
-    Networks of the ensemble that the run left out are left out here too, and so are networks that ran but do not stand
-    in `ensemble.json`. How the networks are joined may have been changed since the run; their weights may not.
+    Networks of the ensemble that the run left out are left out here too, and so are networks that ran but are not in
+    `ensemble.json`. How the networks are joined may have been changed since the run; their weights may not.
 
     Args:
         work: of a finished `hcpl predict`.
@@ -93,21 +97,17 @@ def open_run(work: Path, weights: Path) -> FinishedRun:
     completeness = state.get(ensemble.completeness.name) == "done"
     shards = [Shard(i, (), work) for i in range(math.ceil(report["counts"]["fields"] / FIELDS_PER_SHARD))]
     joined = [join_shard(shard, ensemble, geometry, completeness, specs) for shard in shards]
-    dsa, cell_level = [], []
-    for spec in specs:
+    predictions = []
+    for spec in sorted(specs, key=lambda spec: [spec.declared.group != group for group in GROUPS]):
         parts = [read_prediction(shard, spec.name) for shard in shards]
         prob_cell = np.concatenate([part.prob_cell for part in parts])
         images = [part.prob_image for part in parts if part.prob_image is not None]
-        if images:
-            dsa.append(DsaPrediction(spec.name, np.concatenate(images), prob_cell, spec.weight))
-        else:
-            cell_level.append(CellPrediction(spec.name, prob_cell, spec.weight))
+        predictions.append((spec, Prediction(prob_cell, np.concatenate(images) if images else None)))
     return FinishedRun(
         work,
         ensemble,
         tuple(record for part in joined for record in part.records),
-        tuple(dsa),
-        tuple(cell_level),
+        tuple(predictions),
         np.concatenate([part.integrity for part in joined]),
         report,
     )
@@ -118,7 +118,7 @@ def _read_report(work: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is no readable run report ({error}); run `hcpl predict` to its end first") from error
+        raise InputError(f"{path} is not a readable run report ({error}); run `hcpl predict` to its end first") from error
     if not report["networks"]:
         raise InputError(f"{work}: no network has run; run `hcpl predict` to its end first")
     return report

@@ -21,14 +21,19 @@ from torch.nn import functional
 
 from hcpl_kernel.errors import HcplError, WeightsError
 from hcpl_kernel.integrity.geometry_model import seed_geometry
-from hcpl_kernel.models.ensemble import SCHEMA, GeometrySpec, SegmentationSpec, read_ensemble, write_ensemble
+from hcpl_kernel.models.ensemble import (
+    GeometrySpec,
+    SegmentationSpec,
+    read_ensemble,
+    read_values,
+    write_ensemble,
+)
 from hcpl_kernel.models.manifest import member, record
 from hcpl_kernel.models.network_spec import NetworkSpec
-from hcpl_kernel.networks import DualStreamActNet, build
+from hcpl_kernel.networks import build
 from hcpl_kernel.networks.base import CellNetwork, Classifier
 from hcpl_kernel.runtime.atomic import atomic_path
 from hcpl_kernel.segmentation import build_segmentation
-from hcpl_kernel.settings import read_json
 
 SAMPLE = 32
 """Random cells on which the spread of a network's logits is set."""
@@ -63,7 +68,7 @@ def seed_folder(folder: Path, seed: int) -> list[Path]:
             with atomic_path(path) as temporary:
                 save_file(seeded(part, own_seed).state_dict(), temporary)
         hashes[part.file] = record(path, {**part.provenance, "seed": own_seed}).sha256
-    values = read_json(folder / "ensemble.json", SCHEMA)
+    values = read_values(folder)
     for entry in (*values["segmentation"].values(), *values["integrity"].values(), *values["networks"]):
         entry["sha256"] = hashes.get(entry["file"], entry["sha256"])
     write_ensemble(folder / "ensemble.json", values)
@@ -89,7 +94,7 @@ def spread_logits(network: CellNetwork, cells: Tensor) -> None:
     descriptors = network.descriptors(cells)
     for name, layer in network.named_children():
         if isinstance(layer, Classifier):
-            of_image = isinstance(network, DualStreamActNet) and name == "image_classifier"
+            of_image = network.spec.declared.image_stream and name == "image_classifier"
             inputs = descriptors.unflatten(0, (-1, BAG)).amax(1) if of_image else descriptors
             prior = layer.bias.clone()
             spread = (inputs @ layer.weight.T).std(0)

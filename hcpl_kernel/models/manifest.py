@@ -1,6 +1,6 @@
 """`manifest.json` of a weights folder: which files belong to it, their sha256, size and provenance.
 
-Standard library only, so that `hcpl weights list|verify` and the doctor work where torch is broken or absent.
+Needs neither torch nor numpy, so that `hcpl weights list|verify` and the doctor work where these are broken or absent.
 """
 
 from __future__ import annotations
@@ -9,26 +9,33 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from hcpl_kernel.errors import WeightsError
-from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
+from hcpl_kernel.models.ensemble import FILE_NAME, Ensemble, read_ensemble
+from hcpl_kernel.models.schema import FreeForm, Integer, Sha256, check_file_name, specification, specified, unknown_key
+from hcpl_kernel.models.strict_json import read_document, shown
 from hcpl_kernel.runtime.atomic import atomic_open
-from hcpl_kernel.settings import read_json
 
 NAME = "manifest.json"
 SCHEMA = 1
 BLOCK = 1 << 20
 
 
-@dataclasses.dataclass(frozen=True)
+@specification
 class FileEntry:
-    """What a manifest says about one file: `sha256` (64 hex digits), size in bytes, and where it came from."""
+    """What a manifest says about one file: `sha256` (64 hex digits), size in bytes, and where it came from.
 
-    sha256: str
-    bytes: int
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    Raises:
+        SettingsError: for a value that is out of range or of another type.
+    """
+
+    sha256: Sha256
+    bytes: Annotated[Integer, Field(ge=0)]
+    provenance: FreeForm = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +83,11 @@ def member(folder: Path, name: str) -> Path:
     Raises:
         WeightsError: if the name leaves the folder; it may come from a downloaded JSON file.
     """
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
-        raise WeightsError(f"{folder}: file name {name!r} points outside the weights folder; correct the JSON that has it")
-    return Path(folder).joinpath(*parts)
+    try:
+        check_file_name(name)
+    except ValueError as error:
+        raise WeightsError(f"{folder}: file name {shown(name)}: {error}; correct the JSON that has it") from None
+    return Path(folder, *name.split("/"))
 
 
 def read_manifest(folder: Path) -> dict[str, FileEntry]:
@@ -87,16 +95,23 @@ def read_manifest(folder: Path) -> dict[str, FileEntry]:
 
     Raises:
         SettingsError: if it is not readable JSON or has another schema version.
-        WeightsError: if an entry lacks a hash or size, or names a file outside the folder.
+        WeightsError: for an unknown key, an entry without a hash or size, or one that names a file outside the folder.
     """
     path = Path(folder) / NAME
     if not path.exists():
         return {}
-    values = read_json(path, SCHEMA)
+    values = read_document(path, SCHEMA)
+    for key in values:
+        if key not in ("schema", "files"):
+            raise WeightsError(f"{path}: {unknown_key(key, ('schema', 'files'))}")
     files = values.get("files")
     if not isinstance(files, dict):
-        raise WeightsError(f"{path}: expected an object under 'files', found {type(files).__name__}")
-    return {name: _entry(path, name, entry) for name, entry in files.items()}
+        raise WeightsError(f"{path}: expected an object under 'files', found {shown(files)}")
+    entries = {}
+    for name, entry in files.items():
+        member(path.parent, name)
+        entries[name] = specified(FileEntry, entry, f"{path}: files[{shown(name)}]", WeightsError)
+    return entries
 
 
 def write_manifest(folder: Path, files: Mapping[str, FileEntry]) -> None:
@@ -150,7 +165,7 @@ def _statuses(folder: Path, hashing: bool) -> Iterator[FileStatus]:
     parts = {part.file: part for part in ensemble.parts} if ensemble else {}
     for name in [*parts, *(name for name in sorted(entries) if name not in parts)]:
         part, entry = parts.get(name), entries.get(name)
-        recorded = {source.sha256.lower() for source in (part, entry) if source is not None and source.sha256}
+        recorded = {source.sha256 for source in (part, entry) if source is not None and source.sha256}
         expected = min(recorded) if len(recorded) == 1 else None
         path = member(folder, name)
         found = None
@@ -179,19 +194,4 @@ def _statuses(folder: Path, hashing: bool) -> Iterator[FileStatus]:
 
 
 def _ensemble_if_any(folder: Path) -> Ensemble | None:
-    return read_ensemble(folder) if (folder / "ensemble.json").is_file() else None
-
-
-def _entry(path: Path, name: str, values: Any) -> FileEntry:
-    member(path.parent, name)
-    good = (
-        isinstance(values, dict)
-        and set(values) <= {"sha256", "bytes", "provenance"}
-        and isinstance(values.get("sha256"), str)
-        and len(values["sha256"]) == 64
-        and isinstance(values.get("bytes"), int)
-        and isinstance(values.get("provenance", {}), dict)
-    )
-    if not good:
-        raise WeightsError(f"{path}: {name!r}: expected sha256 (64 hex digits), bytes and provenance, found {values!r:.200}")
-    return FileEntry(values["sha256"].lower(), values["bytes"], values.get("provenance", {}))
+    return read_ensemble(folder) if (folder / FILE_NAME).is_file() else None

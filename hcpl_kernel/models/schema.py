@@ -13,7 +13,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
 import pydantic.dataclasses
@@ -46,7 +46,12 @@ def _name(text: str) -> str:
     return text
 
 
-def _file_name(text: str) -> str:
+def check_file_name(text: str) -> str:
+    """A file's name relative to its weights folder, with forward slashes.
+
+    Raises:
+        ValueError: if it leaves the folder, or not every system could have such a file.
+    """
     parts = text.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\\" in text or ":" in text:
         raise ValueError("points outside the weights folder or is not a plain name, expected a file below ensemble.json")
@@ -115,7 +120,7 @@ Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), StringConstraints(max_length=10_000)]
 Name = Annotated[Text, AfterValidator(_name)]
 """What may become a part of a file's or folder's name on any system."""
-FileName = Annotated[Text, AfterValidator(_file_name)]
+FileName = Annotated[Text, AfterValidator(check_file_name)]
 """A file in or below the weights folder, with forward slashes."""
 BaseName = Annotated[Text, AfterValidator(_base)]
 Sha256 = Annotated[Text, AfterValidator(_sha256)]
@@ -144,7 +149,7 @@ def specification(cls: type[T]) -> type[T]:
             raise SettingsError(_line(error, made, where)) from None
 
     made.__init__ = init  # type: ignore[method-assign]
-    return made
+    return made  # type: ignore[return-value]
 
 
 def specified(kind: type[T], values: Any, where: str, error: type[HcplError] = SettingsError) -> T:
@@ -166,9 +171,9 @@ def specified(kind: type[T], values: Any, where: str, error: type[HcplError] = S
         raise error(_line(fault, kind, where)) from None
 
 
-def unknown_key(key: str, known: typing.Iterable[str]) -> str:
+def unknown_key(key: str, known: Collection[str]) -> str:
     """`unknown key "input_sise"; did you mean 'input_size'?`"""
-    near = difflib.get_close_matches(key[:100], list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.5)
     return f"unknown key {shown(key)}; " + (
         f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
     )

@@ -83,10 +83,8 @@ def _parsed(path: Path) -> Any:
         raise SettingsError(f"{path} is not readable JSON: nested more than {DEEPEST} levels deep") from error
     except (OSError, ValueError) as error:  # ValueError: JSON's and UTF-8's own, and integers of thousands of digits
         raise SettingsError(f"{path} is not readable JSON: {error}") from error
-    count = 0
-    for where, value in _walk(values):
-        count += 1
-        if count > MOST_VALUES:
+    for count, (where, value) in enumerate(_walk(values)):
+        if count >= MOST_VALUES:
             raise SettingsError(f"{path}: found more than {MOST_VALUES} values")
         if len(where) > DEEPEST:
             raise SettingsError(f"{path}: {place(where[:3])}: nested more than {DEEPEST} levels deep")

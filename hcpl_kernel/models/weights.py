@@ -11,24 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from hcpl_kernel.errors import WeightsError
-from hcpl_kernel.models.ensemble import Ensemble, GeometrySpec, SegmentationSpec
+from hcpl_kernel.models.ensemble import Ensemble, Part, SegmentationSpec
 from hcpl_kernel.models.manifest import member, read_manifest, sha256_of
-from hcpl_kernel.models.network_spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-
-Part: TypeAlias = SegmentationSpec | GeometrySpec | NetworkSpec
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 GEOMETRY_SUFFIXES = (".json", ".ubj")
 # How many names or shapes a message lists: enough to see the pattern, few enough to read.
 SHOWN = 5
-# Seconds in which a file could be written again and still bear the same time of change.
+# Seconds in which a file could be written again and still have the same time of change.
 JUST_WRITTEN = 1.0
 
 
@@ -46,14 +42,14 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """
     tensors = {}
     with _opened(path) as file:
-        for name in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+        for name in file.keys():  # noqa: SIM118 - a safetensors handle is not a mapping
             tensors[name] = file.get_tensor(name)
             _check_finite(path, name, tensors[name])
     return tensors
 
 
 def load_into(module: nn.Module, path: Path, expected_sha256: str | None) -> None:
-    """Copy a safetensors file into a module, parameter by parameter, wherever the module lies.
+    """Copy a safetensors file into a module, parameter by parameter, on whatever device the module is.
 
     Args:
         module: takes the values; its dtypes stay (a float16 file fills a float32 module).
@@ -98,7 +94,7 @@ def resolve_sha256(folder: Path, part: Part) -> str:
     """
     entry = read_manifest(folder).get(part.file)
     recorded = entry.sha256 if entry else None
-    if part.sha256 and recorded and part.sha256.lower() != recorded:
+    if part.sha256 and recorded and part.sha256 != recorded:
         raise WeightsError(
             f"{folder}: ensemble.json and manifest.json record different hashes of {part.file} ({part.sha256[:12]}..., "
             f"{recorded[:12]}...); keep the one of the file that you trust"
@@ -110,7 +106,7 @@ def resolve_sha256(folder: Path, part: Part) -> str:
             "`python -m tools.download_weights` and the training tools enter what they write in manifest.json; "
             "write the file that way, or add its sha256 to ensemble.json"
         )
-    return sha256.lower()
+    return sha256
 
 
 def part_path(ensemble: Ensemble, part: Part) -> Path:
@@ -188,7 +184,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt", device="cpu") as handle:
             yield handle
     except SafetensorError as error:
-        raise WeightsError(f"{path} is no intact safetensors file ({error}); copy or download it again") from error
+        raise WeightsError(f"{path} is not an intact safetensors file ({error}); copy or download it again") from error
 
 
 def _check_hash(path: Path, expected: str) -> None:
@@ -198,12 +194,12 @@ def _check_hash(path: Path, expected: str) -> None:
     if found != expected.lower():
         raise WeightsError(
             f"{path}: sha256 expected {expected}, found {found}: the file was changed or damaged. "
-            "Copy or download it again; if the change was meant, record the hash anew (weights/README.md)"
+            "Copy or download it again; if the change was meant, record the new hash (weights/README.md)"
         )
 
 
 def _sha256(path: Path) -> str:
-    """The hash of a file, computed once as long as the file is not written anew."""
+    """The hash of a file, computed once as long as the file is not rewritten."""
     status = path.stat()
     if time.time() - status.st_ctime < JUST_WRITTEN:
         return sha256_of(path)

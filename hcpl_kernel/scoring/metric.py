@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from hcpl_kernel.classes import CLASS_COUNT, CLASS_NAMES
+from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SubmissionError
 from hcpl_kernel.submission.rle import decode_counts
 
@@ -25,6 +25,8 @@ TRUTH_COLUMNS = ("image", "height", "width", "label", "mask")
 PREDICTION_COLUMNS = ("image", "height", "width", "label", "score", "mask")
 VERIFIED = ("all", "present")
 
+_YES, _NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
+
 Floats = NDArray[np.float64]
 
 
@@ -34,7 +36,7 @@ class ScoreReport:
 
     Attributes:
         mean: mean of the average precisions of the classes that have ground truth, nan where none has.
-        per_class: average precision of each of the 19 classes, nan where a class has no ground truth.
+        per_class: average precision of each class, nan where a class has no ground truth.
         truths: number of ground truths of each class, a group counting as one.
         detections: number of detections of each class that counted (an absorbed group's as one).
         iou_threshold: overlap of a true positive.
@@ -71,7 +73,11 @@ class _ClassTally:
 
 
 def mean_average_precision(
-    ground_truth: pd.DataFrame, predictions: pd.DataFrame, iou_threshold: float = 0.6, verified: str = "all"
+    ground_truth: pd.DataFrame,
+    predictions: pd.DataFrame,
+    iou_threshold: float = 0.6,
+    verified: str = "all",
+    classes: ClassList = HPA_CLASSES,
 ) -> ScoreReport:
     """The competition's metric.
 
@@ -79,29 +85,30 @@ def mean_average_precision(
     equal scores the earlier row comes first (our choice: the host's order of ties is not defined).
 
     Args:
-        ground_truth: `image, height, width, label, mask` and, if some are groups, `is_group_of` (bool or 0/1); a row an
-            instance and class.
+        ground_truth: `image, height, width, label, mask` and, if some are groups, `is_group_of` (true or false, yes or no,
+            1 or 0); a row an instance and class.
         predictions: `image, height, width, label, score, mask`.
         iou_threshold: a true positive's least overlap with its ground truth; of a group's detections, the least part of
-            the detection's area that lies in the group.
+            the detection's area inside the group.
         verified: "all": a detection of a class that its image does not have is a false positive; "present": such
             detections are ignored.
+        classes: the classes that labels are ids of; the competition's nineteen by default.
 
     Raises:
-        InputError: for missing columns, labels outside 0-18, scores that are not finite, an image with different sizes,
-            or an unknown `verified`.
+        InputError: for missing columns, labels outside of the classes, an `is_group_of` that is neither yes nor no, scores
+            that are not finite, an image with different sizes, or an unknown `verified`.
         SubmissionError: for a mask string that does not decode to its image's size.
     """
     if verified not in VERIFIED:
         raise InputError(f"verified is {verified!r}, expected one of {', '.join(VERIFIED)}")
-    _check_table("ground truth", ground_truth, TRUTH_COLUMNS)
-    _check_table("predictions", predictions, PREDICTION_COLUMNS)
+    _check_table("ground truth", ground_truth, TRUTH_COLUMNS, classes)
+    _check_table("predictions", predictions, PREDICTION_COLUMNS, classes)
     truth, found = _columns("ground truth", ground_truth), _columns("predictions", predictions)
     if not np.isfinite(found["score"]).all():
         raise InputError("predictions: a score is not finite")
     truth_rows = ground_truth.groupby("image", sort=False).indices
     found_rows = predictions.groupby("image", sort=False).indices
-    tallies = [_ClassTally() for _ in range(CLASS_COUNT)]
+    tallies = [_ClassTally() for _ in classes.names]
     none = np.zeros(0, np.int64)
     for image in {**truth_rows, **found_rows}:
         image_truth = {name: values[truth_rows.get(image, none)] for name, values in truth.items()}
@@ -122,27 +129,27 @@ def mean_average_precision(
     )
 
 
-def format_score(report: ScoreReport) -> str:
+def format_score(report: ScoreReport, classes: ClassList = HPA_CLASSES) -> str:
     """A table for a person: each class with its average precision, ground truths and counted detections."""
-    width = max(map(len, CLASS_NAMES))
+    width = max(map(len, classes.names))
     lines = [f"class  {'name':{width}}  {'AP':>6}  {'truths':>7}  {'detections':>10}"]
-    for label, name in enumerate(CLASS_NAMES):
+    for label, name in enumerate(classes.names):
         precision = f"{report.per_class[label]:.4f}" if report.truths[label] else "-"
         lines.append(f"{label:5}  {name:{width}}  {precision:>6}  {report.truths[label]:7}  {report.detections[label]:10}")
     lines.append(f"mAP@{report.iou_threshold:g} ({report.verified} classes verified): {report.mean:.4f}")
     return "\n".join(lines)
 
 
-def _check_table(what: str, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
+def _check_table(what: str, table: pd.DataFrame, columns: tuple[str, ...], classes: ClassList) -> None:
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise InputError(f"{what}: no column {', '.join(missing)}; expected {', '.join(columns)}")
     for name in columns:
         if table[name].isna().any():
             raise InputError(f"{what}: row {int(table[name].isna().argmax())} has no {name}")
-    wrong = ~table["label"].isin(range(CLASS_COUNT))
+    wrong = ~table["label"].isin(range(len(classes)))
     if wrong.any():
-        raise InputError(f"{what}: label {table['label'][wrong].iloc[0]}, expected 0 to {CLASS_COUNT - 1}")
+        raise InputError(f"{what}: label {table['label'][wrong].iloc[0]}, expected {classes.range}")
 
 
 def _columns(what: str, table: pd.DataFrame) -> dict[str, NDArray[Any]]:
@@ -153,10 +160,20 @@ def _columns(what: str, table: pd.DataFrame) -> dict[str, NDArray[Any]]:
         if "score" in table.columns:
             columns["score"] = table["score"].to_numpy(float)
         if "is_group_of" in table.columns:
-            columns["group"] = table["is_group_of"].to_numpy(bool)
+            columns["group"] = np.fromiter(
+                (_is_group(what, row, value) for row, value in enumerate(table["is_group_of"])), bool, len(table)
+            )
     except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: a column holds what is no number: {error}") from error
+        raise InputError(f"{what}: a column holds what is not a number: {error}") from error
     return columns
+
+
+def _is_group(what: str, row: int, value: object) -> bool:
+    """A value of `is_group_of`, as tables and programs write truth values; text is not true because it is there."""
+    text = str(value).strip().lower()
+    if text in _YES or text in _NO:
+        return text in _YES
+    raise InputError(f"{what}: row {row} has is_group_of {str(value)[:20]!r}, expected true or false, yes or no, 1 or 0")
 
 
 def _tally_image(
@@ -171,7 +188,7 @@ def _tally_image(
     if len(sizes) > 1:
         raise InputError(f"different sizes (height, width) {sorted(sizes)}, expected one")
     (height, width), *_ = sizes
-    # A cell's mask stands once a class: each different mask is decoded and compared once.
+    # A cell's mask is there once for each class: each different mask is decoded and compared once.
     truth_masks, truth_index = _distinct(truth["mask"], height, width)
     found_masks, found_index = _distinct(found["mask"], height, width)
     filled = coco.area(found_masks)[found_index] > 0 if found_masks else np.zeros(0, bool)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hcpl_kernel.classes import CLASS_COUNT, NEGATIVE
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import SettingsError
 
 # Share of images (%) that carry each class, in the competition's training table.
@@ -47,6 +47,7 @@ UNIFORM_FIELDS = 0.06  # fields in which every cell carries every class
 COMPLEMENTARY_FIELDS = 0.8  # fields in which the classes divide the cells among themselves
 SPINDLE, CYTOSOL = 11, 16
 NUCLEAR = (0, 1, 2, 3, 4, 5)
+NEGATIVE = HPA_CLASSES.index("Negative")
 MAX_LABELS_A_CELL = 3
 
 
@@ -54,9 +55,9 @@ def draw_image_classes(rng: np.random.Generator, frequency: str) -> tuple[int, .
     """The classes that a field shows, ascending: one to four, or 18 alone."""
     if frequency not in FREQUENCIES:
         raise SettingsError(f"frequency is {frequency!r}, expected one of {', '.join(FREQUENCIES)}")
-    weights = NATURAL_FREQUENCY if frequency == "natural" else np.ones(CLASS_COUNT)
+    weights = NATURAL_FREQUENCY if frequency == "natural" else np.ones(len(HPA_CLASSES))
     count = 1 + int(rng.choice(len(LABELS_AN_IMAGE), p=LABELS_AN_IMAGE))
-    chosen = rng.choice(CLASS_COUNT, size=count, replace=False, p=weights / weights.sum())
+    chosen = rng.choice(len(HPA_CLASSES), size=count, replace=False, p=weights / weights.sum())
     if NEGATIVE in chosen:
         return (NEGATIVE,)
     return tuple(sorted(int(c) for c in chosen))
@@ -72,7 +73,7 @@ def check_classes(classes: object) -> tuple[int, ...]:
         chosen = tuple(sorted({int(c) for c in classes}))  # type: ignore[attr-defined]
     except (TypeError, ValueError) as error:
         raise SettingsError(f"classes is {classes!r}, expected a sequence of integers from 0 to 18") from error
-    if not 1 <= len(chosen) <= len(LABELS_AN_IMAGE) or chosen[0] < 0 or chosen[-1] >= CLASS_COUNT:
+    if not 1 <= len(chosen) <= len(LABELS_AN_IMAGE) or chosen[0] < 0 or chosen[-1] >= len(HPA_CLASSES):
         raise SettingsError(f"classes is {classes!r}, expected one to {len(LABELS_AN_IMAGE)} integers from 0 to 18")
     if NEGATIVE in chosen and len(chosen) > 1:
         raise SettingsError(f"classes is {classes!r}, but {NEGATIVE} (negative) stands alone")
@@ -96,7 +97,7 @@ def draw_cell_classes(
         (n, 19) bool, one to three classes a cell.
     """
     count = len(mitotic)
-    carries = np.zeros((count, CLASS_COUNT), bool)
+    carries = np.zeros((count, len(HPA_CLASSES)), bool)
     uniform, complementary = rng.random() < UNIFORM_FIELDS, rng.random() < COMPLEMENTARY_FIELDS
     ticket, taken = rng.random(count), 0.0
     for kind in image_classes:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hcpl_kernel.classes import NEGATIVE
 from hcpl_kernel.simulation._kernels import largest_in_each
 from hcpl_kernel.simulation.anatomy import Anatomy
+from hcpl_kernel.simulation.annotation import NEGATIVE
 from hcpl_kernel.simulation.markers import between_cells, spindle_light
 from hcpl_kernel.simulation.texture import blur, fibres, grain, noise, points_in_each, sample_points, spots
 

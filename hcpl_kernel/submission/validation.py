@@ -6,7 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 
-from hcpl_kernel.classes import CLASS_COUNT
+from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SubmissionError
 from hcpl_kernel.submission.reading import HEADER, open_rows
 from hcpl_kernel.submission.rle import decode_counts
@@ -15,8 +15,6 @@ from hcpl_kernel.submission.writing import SampleSubmission, read_sample
 KEPT_PROBLEMS = 1000
 """So many problems are kept; further ones are counted only, so that a broken file of any size can be validated."""
 SHOWN_PROBLEMS = 20
-
-_LABELS = frozenset(map(str, range(CLASS_COUNT)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +72,19 @@ class ValidationReport:
         return "\n".join(lines)
 
 
-def validate_submission(path: str | Path, sample: str | Path | SampleSubmission | None = None) -> ValidationReport:
+def validate_submission(
+    path: str | Path, sample: str | Path | SampleSubmission | None = None, classes: ClassList = HPA_CLASSES
+) -> ValidationReport:
     """Check a submission, row by row; memory does not depend on the number of rows.
 
-    Every ID once, and exactly the sample's IDs and sizes where a sample is given; no empty prediction string; labels 0
-    to 18; confidences finite and in [0, 1]; every mask decodes to height x width. The first column may be ID or
-    ImageID.
+    Every ID once, and exactly the sample's IDs and sizes where a sample is given; no empty prediction string; labels that
+    are ids of the classes; confidences finite and in [0, 1]; every mask decodes to height x width. The first column may
+    be ID or ImageID.
 
     Args:
         path: the submission; what is wrong with it, down to its absence, is reported and not raised.
         sample: the sample submission.
+        classes: the classes; the competition's nineteen by default.
 
     Raises:
         SubmissionError: if the sample itself cannot be read.
@@ -91,6 +92,7 @@ def validate_submission(path: str | Path, sample: str | Path | SampleSubmission 
     if sample is not None and not isinstance(sample, SampleSubmission):
         sample = read_sample(sample)
     report = ValidationReport()
+    labels = frozenset(map(str, range(len(classes))))
     seen: set[str] = set()
     try:
         with open_rows(path) as (header, lines):
@@ -106,7 +108,7 @@ def validate_submission(path: str | Path, sample: str | Path | SampleSubmission 
                     report.add(field_id, "the ID is there twice")
                 seen.add(field_id)
                 size = _check_size(report, field_id, fields[1:3], sample)
-                _check_predictions(report, field_id, fields[3], size)
+                _check_predictions(report, field_id, fields[3], size, labels)
     except SubmissionError as error:
         report.add(None, str(error))
     if not report.rows:
@@ -139,7 +141,9 @@ def _check_size(
     return expected.height, expected.width
 
 
-def _check_predictions(report: ValidationReport, field_id: str, text: str, size: tuple[int, int] | None) -> None:
+def _check_predictions(
+    report: ValidationReport, field_id: str, text: str, size: tuple[int, int] | None, labels: frozenset[str]
+) -> None:
     tokens = text.split()
     if not tokens:
         report.add(field_id, "the prediction string is empty; a field without cells needs `0 1 <empty mask>`")
@@ -148,11 +152,11 @@ def _check_predictions(report: ValidationReport, field_id: str, text: str, size:
         report.add(field_id, f"the prediction string has {len(tokens)} parts, expected triples of label confidence mask")
         return
     report.predictions += len(tokens) // 3
-    for label in sorted(set(tokens[0::3]) - _LABELS):
-        report.add(field_id, f"the label {label[:20]!r} is no class, expected 0 to {CLASS_COUNT - 1}")
+    for label in sorted(set(tokens[0::3]) - labels):
+        report.add(field_id, f"the label {label[:20]!r} is not a class, expected 0 to {len(labels) - 1}")
     wrong = [confidence for confidence in tokens[1::3] if not _is_confidence(confidence)]
     if wrong:
-        report.add(field_id, f"{len(wrong)} confidences are no numbers in [0, 1], the first is {wrong[0][:20]!r}")
+        report.add(field_id, f"{len(wrong)} confidences are not numbers in [0, 1], the first is {wrong[0][:20]!r}")
     if size is None:
         return
     for mask in dict.fromkeys(tokens[2::3]):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.classes import CLASS_COUNT
+from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SubmissionError
 from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.submission.reading import HEADER, open_rows
@@ -57,7 +57,7 @@ def read_sample(path: str | Path) -> SampleSubmission:
     """Read a sample submission; an empty prediction string becomes :func:`fallback_string`.
 
     Raises:
-        SubmissionError: if the file is absent or no submission, or an ID stands in it twice.
+        SubmissionError: if the file is absent or not a submission, or has an ID twice.
     """
     rows: dict[str, SubmissionRow] = {}
     with open_rows(path) as (header, lines):
@@ -83,7 +83,7 @@ def fallback_string(height: int, width: int) -> str:
     return f"0 1 {empty_mask(height, width)}"
 
 
-def prediction_string(masks: Sequence[str], probabilities: NDArray[Any]) -> str:
+def prediction_string(masks: Sequence[str], probabilities: NDArray[Any], classes: ClassList = HPA_CLASSES) -> str:
     """The prediction string of a field: every class of every cell.
 
     Confidences have six significant digits: the metric knows their ranks only, and rounding changes no order; values
@@ -91,16 +91,17 @@ def prediction_string(masks: Sequence[str], probabilities: NDArray[Any]) -> str:
 
     Args:
         masks: n mask strings, one a cell, n >= 1 (a field without cells has :func:`fallback_string`).
-        probabilities: `(n, 19) float in [0, 1]`, one column a class.
+        probabilities: `(n, K) float in [0, 1]`, one column a class.
+        classes: the K classes; the competition's nineteen by default.
 
     Raises:
         InputError: if the shapes do not fit or a probability is not in [0, 1].
     """
     probabilities = np.asarray(probabilities)
-    if not len(masks) or probabilities.shape != (len(masks), CLASS_COUNT):
+    if not len(masks) or probabilities.shape != (len(masks), len(classes)):
         raise InputError(
             f"{len(masks)} masks and probabilities of shape {probabilities.shape}, "
-            f"expected (cells, {CLASS_COUNT}) with at least one cell"
+            f"expected (cells, {len(classes)}) with at least one cell"
         )
     if not (probabilities.min() >= 0 and probabilities.max() <= 1):  # NaN fails both
         raise InputError(

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hcpl_kernel.models.ensemble import read_ensemble
-from hcpl_kernel.runtime.skipped_initialisation import SkippedInitialisation
 from hcpl_kernel.networks import build
+from hcpl_kernel.runtime.skipped_initialisation import SkippedInitialisation
 
 MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"
 SPECS = {spec.name: spec for spec in read_ensemble(MINI).networks}

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.runtime.compiling import kernel
 from tools.evaluate.truth import Matched
@@ -23,17 +22,17 @@ def average_precisions(scores: NDArray[np.floating], matched: Matched, copies: N
     copies follow each other, and the precision rises from one to the next, so that all have the envelope of the last.
 
     Args:
-        scores: (n, 19) float.
+        scores: (n, K) float.
         matched: what is true of the rows.
         copies: (B, F) integer, how often each image stands in each of B test sets.
 
     Returns:
-        (B, 19) float64 in [0, 1], nan where a test set has no true instance of a class.
+        (B, K) float64 in [0, 1], nan where a test set has no true instance of a class.
     """
     if scores.shape != matched.hits.shape or copies.shape[1] != len(matched.truths):
         raise InputError(f"scores {scores.shape} and {copies.shape[1]} images do not fit {matched.hits.shape} matched rows")
     expected = (copies @ matched.truths).astype(np.float64)
-    found = np.zeros((len(copies), CLASS_COUNT))
+    found = np.zeros(expected.shape)
     for label in np.flatnonzero(matched.hits.any(0)):
         order = np.argsort(-scores[:, label], kind="stable")
         found[:, label] = _summed_envelopes(matched.hits[order, label], matched.image[order], copies)
@@ -67,7 +66,7 @@ def _summed_envelopes(hits, image, copies):
 
 
 def mean_of_classes(per_class: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the classes that have ground truth: (B, 19) -> (B,)."""
+    """Mean over the classes that have ground truth: (B, K) -> (B,)."""
     known = ~np.isnan(per_class)
     return np.where(known, per_class, 0).sum(-1) / known.sum(-1)
 
@@ -83,7 +82,7 @@ class Scored:
 
     Attributes:
         value: on the test set as it is.
-        per_class: (19,) float64, nan where a class has no ground truth.
+        per_class: (K,) float64, nan where a class has no ground truth.
         resampled: (B,) float64, on the resampled sets, the same for every variant.
     """
 

@@ -86,7 +86,7 @@ def evaluate(
         InputError: if the truth does not fit the run.
     """
     truth = read_truth(fields / "groundtruth.csv")
-    matched = match_cells(run.records, truth)
+    matched = match_cells(run.records, truth, run.ensemble.classes)
     copies = resample(len(run.records), bootstrap, seed)
     scored: dict[str, Scored] = {}
     networks = []
@@ -100,10 +100,13 @@ def evaluate(
     best = max(networks, key=lambda name: scored[name].value)
     models = [(spec.provenance["like"], spec.name) for spec in run.ensemble.networks if "like" in spec.provenance]
     pairs = [(ENSEMBLE, best), *DIFFERENCES, *models]
+    of_file = None
+    if submission is not None:
+        of_file = mean_average_precision(truth, read_submission(submission), classes=run.ensemble.classes).mean
     return Evaluation(
         scored,
         tuple(networks),
-        None if submission is None else mean_average_precision(truth, read_submission(submission)).mean,
+        of_file,
         tuple(_difference(a, b, scored) for a, b in pairs if a in scored and b in scored),
         by_cut_share(run.records, kept[ENSEMBLE], kept[NO_INTEGRITY], matched, bootstrap, seed),
         score_segmentation(run.ids, fields, run.work),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from hcpl_kernel.classes import CLASS_COUNT, CLASS_NAMES
+from hcpl_kernel.classes import HPA_CLASSES
 from tools.evaluate import paper
 from tools.evaluate.evaluating import Evaluation
 from tools.evaluate.variants import ENSEMBLE
@@ -63,13 +63,13 @@ def as_json(evaluation: Evaluation, run: FinishedRun) -> dict[str, Any]:
         "classes": [
             {
                 "class": label,
-                "name": CLASS_NAMES[label],
+                "name": name,
                 "ap": _number(ensemble.per_class[label]),
                 "positive_images": int(matched.positive_images[label]),
                 "positive_cells": int(matched.positive_cells[label]),
-                "paper": paper.PER_CLASS.get(label),
+                "paper": paper.PER_CLASS.get(label) if run.ensemble.classes == HPA_CLASSES else None,
             }
-            for label in range(CLASS_COUNT)
+            for label, name in enumerate(run.ensemble.classes.names)
         ],
     }
 
@@ -119,7 +119,7 @@ def _difference_rows(values: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
             f"{d['of']} - {d['less']}",
-            _text(d["validation_map"], "+"),
+            _text(d["value"], "+"),
             _interval(d["interval"], "+"),
             d["verdict"],
             _text(d["paper"], "+"),

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from hcpl_kernel.classes import CLASS_COUNT
+from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.submission.rle import decode_counts
@@ -27,9 +27,9 @@ class Matched:
     """What is true of n scored rows (cells, or whole images) of F images.
 
     Attributes:
-        hits: (n, 19) bool: the row is a true positive of the class, whatever its score.
+        hits: (n, K) bool: the row is a true positive of the class, whatever its score.
         image: (n,) int64, the row's image.
-        truths: (F, 19) int64, how many instances of each class an image truly has.
+        truths: (F, K) int64, how many instances of each class an image truly has.
     """
 
     hits: NDArray[np.bool_]
@@ -38,16 +38,16 @@ class Matched:
 
     @property
     def positive_images(self) -> NDArray[np.int64]:
-        """(19,) images that have the class."""
+        """(K,) images that have the class."""
         return (self.truths > 0).sum(0)
 
     @property
     def positive_cells(self) -> NDArray[np.int64]:
-        """(19,) true instances of the class."""
+        """(K,) true instances of the class."""
         return self.truths.sum(0)
 
 
-def match_cells(records: Sequence[FieldRecord], ground_truth: pd.DataFrame) -> Matched:
+def match_cells(records: Sequence[FieldRecord], ground_truth: pd.DataFrame, classes: ClassList) -> Matched:
     """Match the cells of a run with the true ones.
 
     In the metric a detection takes the true instance that it overlaps most, in the order of the scores. Cells of a label
@@ -57,10 +57,14 @@ def match_cells(records: Sequence[FieldRecord], ground_truth: pd.DataFrame) -> M
     Args:
         records: the fields of the run.
         ground_truth: `image, height, width, label, mask`, a row an instance and class, as in `hcpl score`.
+        classes: the K classes.
 
     Raises:
-        InputError: if a true image was not predicted, an instance is a group, or two cells match one instance.
+        InputError: if a label is not a class, a true image was not predicted, an instance is a group, or two cells match
+            one instance.
     """
+    if not ground_truth["label"].between(0, len(classes) - 1).all():
+        raise InputError(f"the ground truth has labels that are not ids of the classes, expected {classes.range}")
     unknown = set(ground_truth["image"]) - {record.id for record in records}
     if unknown:
         raise InputError(f"{len(unknown)} images of the ground truth were not predicted, for instance {min(unknown)}")
@@ -68,19 +72,19 @@ def match_cells(records: Sequence[FieldRecord], ground_truth: pd.DataFrame) -> M
         raise InputError("the ground truth has instances with is_group_of; expected single cells only")
     rows = ground_truth.groupby("image").indices
     masks, labels = ground_truth["mask"].to_numpy(object), ground_truth["label"].to_numpy(np.int64)
-    hits, truths = [], np.zeros((len(records), CLASS_COUNT), np.int64)
+    hits, truths = [], np.zeros((len(records), len(classes)), np.int64)
     for position, record in enumerate(records):
         own = rows.get(record.id, np.zeros(0, np.int64))
         np.add.at(truths[position], labels[own], 1)
-        instances, classes = _instances(masks[own], labels[own])
-        of_cell = np.zeros((len(record.table), CLASS_COUNT), np.bool_)
+        instances, of_instance = _instances(masks[own], labels[own], len(classes))
+        of_cell = np.zeros((len(record.table), len(classes)), np.bool_)
         if len(instances) and record.masks:
             size = record.height, record.width
             overlap = np.asarray(coco.iou(_counts(record.masks, *size), _counts(instances, *size), [0] * len(instances)))
             cell, instance = np.nonzero(overlap >= IOU_THRESHOLD)
             if len(set(instance)) < len(instance) or len(set(cell)) < len(cell):
                 raise InputError(f"image {record.id}: cells or true instances overlap each other")
-            of_cell[cell] = classes[instance]
+            of_cell[cell] = of_instance[instance]
         hits.append(of_cell)
     image = np.repeat(np.arange(len(records)), [len(record.table) for record in records])
     return Matched(np.concatenate(hits), image, truths)
@@ -103,7 +107,7 @@ class SegmentationScore:
 def score_segmentation(ids: Sequence[str], fields: Path, work: Path) -> SegmentationScore:
     """Compare a run's label maps with the true ones of a simulated data set.
 
-    Cells less than half visible are no ground truth; a found cell most of which lies on them counts neither way.
+    Cells less than half visible are not ground truth; a found cell that is mostly on them counts neither way.
 
     Args:
         ids: the fields.
@@ -126,13 +130,13 @@ def score_segmentation(ids: Sequence[str], fields: Path, work: Path) -> Segmenta
     return SegmentationScore(hits, too_many, missing)
 
 
-def _instances(masks: NDArray, labels: NDArray[np.int64]) -> tuple[list[str], NDArray[np.bool_]]:
-    """The different masks of an image's rows, and the classes that each bears."""
+def _instances(masks: NDArray, labels: NDArray[np.int64], classes: int) -> tuple[list[str], NDArray[np.bool_]]:
+    """The different masks of an image's rows, and the classes that each has."""
     place: dict[str, int] = {}
     index = [place.setdefault(mask, len(place)) for mask in masks]
-    classes = np.zeros((len(place), CLASS_COUNT), np.bool_)
-    classes[index, labels] = True
-    return list(place), classes
+    of_instance = np.zeros((len(place), classes), np.bool_)
+    of_instance[index, labels] = True
+    return list(place), of_instance
 
 
 def _counts(masks: Sequence[str], height: int, width: int) -> list[dict[str, object]]:
@@ -142,5 +146,5 @@ def _counts(masks: Sequence[str], height: int, width: int) -> list[dict[str, obj
 def _read_labels(path: Path) -> NDArray[np.int32]:
     labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2:
-        raise InputError(f"{path} is no readable label map, expected a grey PNG of instance ids")
+        raise InputError(f"{path} is not a readable label map, expected a grey PNG of instance ids")
     return labels.astype(np.int32)

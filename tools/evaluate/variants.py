@@ -8,15 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.averaging import (
-    DsaPrediction,
-    apply_integrity,
-    ensemble_probabilities,
-    mean_image_stream,
-    weighted_mean,
-)
+from hcpl_kernel.fusion.averaging import apply_integrity, fuse, mean_image_stream, weighted_mean
 from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
 from hcpl_kernel.fusion.negative import apply_negative_rule
 from hcpl_kernel.models.ensemble import FusionSpec
@@ -34,8 +27,6 @@ IMAGE_STREAM = "DSAs, image stream alone"
 CELL_STREAM = "DSAs, cell stream alone"
 DSA_PRODUCT = "DSAs, image x cell for every class"
 WHOLE_IMAGE = "whole-image classifier, for every cell"
-
-EVERY_CLASS = tuple(range(CLASS_COUNT))
 
 DIFFERENCES = (
     (ENSEMBLE, DSA_GROUP),
@@ -59,7 +50,7 @@ class Variant:
 
     Attributes:
         name: for tables.
-        prob: (N, 19) float32 in [0, 1], with the integrity weight unless the name says otherwise.
+        prob: (N, K) float32 in [0, 1], with the integrity weight unless the name says otherwise.
         network: the network's name if it is a single one.
     """
 
@@ -72,14 +63,14 @@ def single_network(run: FinishedRun, name: str, fusion: FusionSpec) -> Floats:
     """What one network predicts by itself: a DSA fused by its own streams, another with the DSAs' mean image stream.
 
     Returns:
-        (N, 19) float32 in [0, 1], before integrity.
+        (N, K) float32 in [0, 1], before integrity.
     """
-    network = next(network for network in run.networks if network.name == name)
-    image = network.prob_image if isinstance(network, DsaPrediction) else mean_image_stream(run.dsa)
+    _, network = run.of_network(name)
+    image = mean_image_stream(run.predictions) if network.prob_image is None else network.prob_image
     prob = network.prob_cell
     if image is not None:
         prob = fuse_image_and_cell(image, prob, run.field_of_cell, fusion.cell_only)
-    return apply_negative_rule(prob, fusion.negative)
+    return apply_negative_rule(prob, fusion.negative, run.ensemble.classes.negative)
 
 
 def variants(run: FinishedRun, whole: FinishedRun | None = None) -> Iterator[Variant]:
@@ -93,38 +84,40 @@ def variants(run: FinishedRun, whole: FinishedRun | None = None) -> Iterator[Var
         InputError: if `whole` has other fields, or not one cell in each.
     """
     if whole is not None:
-        if whole.ids != run.ids or len(whole.networks) != 1 or any(len(record.table) != 1 for record in whole.records):
+        if whole.ids != run.ids or len(whole.predictions) != 1 or any(len(record.table) != 1 for record in whole.records):
             raise InputError(f"{whole.work}: expected one network and one cell in each of the fields of {run.work}")
-        yield Variant(WHOLE_IMAGE, apply_integrity(whole.networks[0].prob_cell[run.field_of_cell], run.integrity))
+        yield Variant(WHOLE_IMAGE, apply_integrity(whole.predictions[0][1].prob_cell[run.field_of_cell], run.integrity))
     for name, prob in _bare(run):
         yield Variant(name, apply_integrity(prob, run.integrity))
     yield Variant(NO_INTEGRITY, _joined(run))
     fusion = run.ensemble.fusion
-    for network in run.networks:
-        prob = apply_integrity(single_network(run, network.name, fusion), run.integrity)
-        yield Variant(network.name, prob, network.name)
+    for spec, _ in run.predictions:
+        prob = apply_integrity(single_network(run, spec.name, fusion), run.integrity)
+        yield Variant(spec.name, prob, spec.name)
 
 
 def _bare(run: FinishedRun) -> Iterator[tuple[str, Floats]]:
-    fusion, field_of_cell = run.ensemble.fusion, run.field_of_cell
+    fusion, field_of_cell, classes = run.ensemble.fusion, run.field_of_cell, run.ensemble.classes
     yield ENSEMBLE, _joined(run)
-    image = mean_image_stream(run.dsa)
+    image = mean_image_stream(run.predictions)
     if image is None:
         return
     product = dataclasses.replace(fusion, cell_only=())
-    yield PRODUCT, ensemble_probabilities(run.dsa, run.cell_level, field_of_cell, product)
-    alone = dataclasses.replace(fusion, cell_only=EVERY_CLASS)
-    yield CELL_ONLY, ensemble_probabilities(run.dsa, run.cell_level, field_of_cell, alone)
-    if run.cell_level:
+    yield PRODUCT, fuse(run.predictions, field_of_cell, product, classes)
+    alone = dataclasses.replace(fusion, cell_only=tuple(range(len(classes))))
+    yield CELL_ONLY, fuse(run.predictions, field_of_cell, alone, classes)
+    dsas, cell_level = run.of_group("dsa"), run.of_group("cell")
+    if cell_level:
         # The image factor is the same for all of them, so that fusing before or after the mean is the same.
-        prob = weighted_mean([c.prob_cell for c in run.cell_level], [c.weight for c in run.cell_level])
+        prob = weighted_mean([p.prob_cell for _, p in cell_level], [spec.weight for spec, _ in cell_level])
         prob = fuse_image_and_cell(image, prob, field_of_cell, fusion.cell_only)
-        yield CELL_GROUP, apply_negative_rule(prob, fusion.negative)
-    yield DSA_GROUP, ensemble_probabilities(run.dsa, [], field_of_cell, fusion)
-    yield DSA_PRODUCT, ensemble_probabilities(run.dsa, [], field_of_cell, product)
-    yield CELL_STREAM, ensemble_probabilities(run.dsa, [], field_of_cell, alone)
-    yield IMAGE_STREAM, apply_negative_rule(image[field_of_cell], fusion.negative)
+        yield CELL_GROUP, apply_negative_rule(prob, fusion.negative, classes.negative)
+    if dsas:
+        yield DSA_GROUP, fuse(dsas, field_of_cell, fusion, classes)
+        yield DSA_PRODUCT, fuse(dsas, field_of_cell, product, classes)
+        yield CELL_STREAM, fuse(dsas, field_of_cell, alone, classes)
+    yield IMAGE_STREAM, apply_negative_rule(image[field_of_cell], fusion.negative, classes.negative)
 
 
 def _joined(run: FinishedRun) -> Floats:
-    return ensemble_probabilities(run.dsa, run.cell_level, run.field_of_cell, run.ensemble.fusion)
+    return fuse(run.predictions, run.field_of_cell, run.ensemble.fusion, run.ensemble.classes)

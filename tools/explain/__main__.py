@@ -14,7 +14,6 @@ from pathlib import Path
 
 import cv2
 
-from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import HcplError, SettingsError
 from hcpl_kernel.runtime.atomic import atomic_path
 from tools.explain.described import load_explained, read_cells
@@ -37,24 +36,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _gradcam(given: argparse.Namespace) -> None:
-    wrong = [label for label in given.classes if not 0 <= label < CLASS_COUNT]
-    if wrong or given.cells < 1:
-        raise SettingsError(f"classes {wrong} and {given.cells} cells; expected class ids 0 to 18 and at least one cell")
     explained = load_explained(given.weights, given.network, given.device)
+    classes = list(range(len(explained.classes))) if given.classes is None else given.classes
+    wrong = [label for label in classes if not 0 <= label < len(explained.classes)]
+    if wrong or given.cells < 1:
+        raise SettingsError(
+            f"classes {wrong} and {given.cells} cells; expected class ids {explained.classes.range} and at least one cell"
+        )
     source = read_cells(given.fields, given.labels, explained.spec.input_size)
-    sheet = gradcam_sheet(explained, most_probable(explained, source, given.classes, given.cells))
+    sheet = gradcam_sheet(explained, most_probable(explained, source, classes, given.cells))
     with atomic_path(given.output) as temporary:
         cv2.imwrite(str(temporary), sheet[..., ::-1])
-    print(f"{given.output}: {len(given.classes)} classes; beside each cell its probability and the map over its protein")
+    print(f"{given.output}: {len(classes)} classes; beside each cell its probability and the map over its protein")
 
 
 def _embedding(given: argparse.Namespace) -> None:
     explained = load_explained(given.weights, given.network, given.device)
     source = read_cells(given.fields, given.labels, explained.spec.input_size)
-    cells = describe_single_labels(explained, source, read_single_labels(given.truth), given.most)
+    cells = describe_single_labels(explained, source, read_single_labels(given.truth, explained.classes), given.most)
     plane = project(cells.descriptors, given.method, given.seed)
     trained = "" if explained.spec.trained else ", untrained"
-    write_embedding(cells, plane, f"{given.network}{trained}: {len(plane)} single-label cells, {given.method}", given.output)
+    write_embedding(
+        cells,
+        plane,
+        explained.classes,
+        f"{given.network}{trained}: {len(plane)} single-label cells, {given.method}",
+        given.output,
+    )
     print(f"{given.output}: {len(plane)} cells; their places in {given.output.with_suffix('.csv')}")
 
 
@@ -72,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     gradcam = commands.add_parser("gradcam", parents=[shared], help="a sheet of the most probable cells of each class")
     gradcam.set_defaults(run=_gradcam)
-    gradcam.add_argument("--classes", type=int, nargs="+", default=list(range(CLASS_COUNT)), help="class ids")
+    gradcam.add_argument("--classes", type=int, nargs="+", help="class ids; default: all")
     gradcam.add_argument("--cells", type=int, default=4, help="cells a class")
     embedding = commands.add_parser("embedding", parents=[shared], help="the descriptors of single-label cells")
     embedding.set_defaults(run=_embedding)

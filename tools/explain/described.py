@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.table import measure_cells
+from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.locate import locate_fields
 from hcpl_kernel.fields.readers import read_field
@@ -51,11 +52,13 @@ class Explained:
         spec: what it is.
         network: itself, in evaluation mode.
         device: where it runs.
+        classes: the K classes that it tells apart.
     """
 
     spec: NetworkSpec
     network: CellNetwork
     device: torch.device
+    classes: ClassList
 
     def inputs(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         """The network's input, (n, 4, S, S) float32 in [0, 1]."""
@@ -63,12 +66,12 @@ class Explained:
 
     @torch.inference_mode()
     def describe(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The penultimate descriptors (n, D) float32 of some cells, and their probabilities (n, 19) in [0, 1]."""
+        """The penultimate descriptors (n, D) float32 of some cells, and their probabilities (n, K) in [0, 1]."""
         descriptors, prob = [], []
         for start in range(0, len(crops), BATCH):
             described = self.network.descriptors(self.inputs(crops[start : start + BATCH]))
             descriptors.append(described.float().cpu().numpy())
-            prob.append(self.network.cell_logits(described).float().sigmoid().cpu().numpy())  # type: ignore[operator]
+            prob.append(self.network.probabilities(self.network.cell_logits(described)).cpu().numpy())
         return np.concatenate(descriptors), np.concatenate(prob)
 
 
@@ -87,7 +90,7 @@ def load_explained(weights: Path, name: str, device: str) -> Explained:
     for note in notes:
         print(note, file=sys.stderr)
     network = load_network(ensemble, specs[name]).to(devices[0]).eval()
-    return Explained(specs[name], network, devices[0])
+    return Explained(specs[name], network, devices[0], ensemble.classes)
 
 
 def read_cells(fields: Path, labels: Path, size: int) -> Iterator[FieldCells]:

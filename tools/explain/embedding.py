@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hcpl_kernel.classes import CLASS_COUNT, CLASS_NAMES
+from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from tools.explain.described import Explained, FieldCells
@@ -24,15 +24,16 @@ SingleLabel = Callable[[str, int], int | None]
 """The only class of a cell, by its field's ID and its id; None where it has several, or none is known."""
 
 
-def read_single_labels(path: Path) -> SingleLabel:
+def read_single_labels(path: Path, classes: ClassList) -> SingleLabel:
     """The cells with a single label, from a table of cells or of images.
 
     Args:
         path: CSV with the columns ID, cell, classes (`tools.simulate`), or with ID, Label, whose single labels all cells
             of the image inherit; class ids with `|` between them.
+        classes: the K classes that ids mean.
 
     Raises:
-        InputError: if it is neither.
+        InputError: if it is neither, or has ids of other classes.
     """
     try:
         columns = set(pd.read_csv(path, nrows=0).columns)
@@ -41,9 +42,11 @@ def read_single_labels(path: Path) -> SingleLabel:
     if {"ID", "cell", "classes"} <= columns:
         table = pd.read_csv(path, dtype={"ID": str, "cell": int, "classes": str}, keep_default_na=False)
         single = table[table["classes"].str.fullmatch(r"\d+")]
+        if not single["classes"].astype(int).between(0, len(classes) - 1).all():
+            raise InputError(f"{path} has class ids outside of {classes.range}")
         of_cell = {(i, c): int(k) for i, c, k in zip(single["ID"], single["cell"], single["classes"], strict=True)}
         return lambda field, cell: of_cell.get((field, cell))
-    labels, _ = read_table(CellSource(str(path.parent), str(path), masks=str(path.parent)))
+    labels, _ = read_table(CellSource(str(path.parent), str(path), masks=str(path.parent)), classes)
     of_field = {name: int(carried.argmax()) for name, carried in labels.items() if carried.sum() == 1}
     return lambda field, cell: of_field.get(field)
 
@@ -130,7 +133,7 @@ def project(descriptors: NDArray[np.float32], method: str, seed: int) -> NDArray
     return np.asarray(reducer.fit_transform(standard), np.float32)
 
 
-def write_embedding(cells: SingleLabelCells, plane: NDArray[np.float32], title: str, path: Path) -> None:
+def write_embedding(cells: SingleLabelCells, plane: NDArray[np.float32], classes: ClassList, title: str, path: Path) -> None:
     """Draw the cells (PNG), and write their places beside it (`<stem>.csv`: ID, cell, class, x, y)."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -139,11 +142,11 @@ def write_embedding(cells: SingleLabelCells, plane: NDArray[np.float32], title: 
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots()
     colours = colormaps["tab20"]
-    for label in range(CLASS_COUNT):
+    for label, class_name in enumerate(classes.names):
         own = cells.label == label
         if own.any():
-            name = f"{label} {CLASS_NAMES[label]} ({own.sum()})"
-            axes.scatter(plane[own, 0], plane[own, 1], s=8, color=colours(label), label=name)
+            name = f"{label} {class_name} ({own.sum()})"
+            axes.scatter(plane[own, 0], plane[own, 1], s=8, color=colours(label % colours.N), label=name)
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from hcpl_kernel.cells.crops import split_mask
-from hcpl_kernel.classes import CLASS_NAMES
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.report.overlay import composite
@@ -44,7 +43,7 @@ def class_activation_maps(network: CellNetwork, cells: Tensor, classes: Sequence
         feature_map = network.feature_map(cells).float()
     feature_map.requires_grad_()
     with torch.enable_grad(), _with_feature_map(network, feature_map):
-        logits = network.cell_logits(network.descriptors(cells))  # type: ignore[operator]
+        logits = network.cell_logits(network.descriptors(cells))
         maps = []
         for label in classes:
             (gradient,) = torch.autograd.grad(logits[:, label].sum(), feature_map, retain_graph=True)
@@ -103,7 +102,7 @@ def gradcam_sheet(explained: Explained, shown: dict[int, list[Shown]]) -> NDArra
     for label, cells in shown.items():
         crops = np.stack([cell.crop for cell in cells])
         maps = class_activation_maps(explained.network, explained.inputs(crops), [label])[:, 0].cpu().numpy()
-        tiles = [_title(f"{label} {CLASS_NAMES[label]}")]
+        tiles = [_title(f"{label} {explained.classes.names[label]}")]
         for cell, pixels, heat in zip(cells, split_mask(crops)[0], maps, strict=True):
             tiles += [_colours(pixels, f"{cell.prob:.3f}"), _heat(pixels[..., GREEN], heat)]
         rows.append(np.hstack(tiles))

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _probe(given: argparse.Namespace) -> dict[str, Any]:
     cells, ensemble = CellSet.open(given.cells), read_ensemble(given.weights)
     spec = next((network for network in ensemble.networks if network.name == given.network), None)
-    if spec is None or spec.kind != "dsa":
+    if spec is None or not spec.declared.image_stream:
         raise SettingsError(f"{given.weights} has no DSA named {given.network!r}")
     network = load_network(ensemble, spec).eval()
     torch.manual_seed(0)

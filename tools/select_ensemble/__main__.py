@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from hcpl_kernel.errors import HcplError
-from hcpl_kernel.models.ensemble import SCHEMA, write_ensemble
+from hcpl_kernel.models.ensemble import read_values, write_ensemble
 from hcpl_kernel.runtime.atomic import atomic_open
-from hcpl_kernel.settings import read_json
 from tools.finished_run import open_run
 from tools.select_ensemble.pictures import draw_correlation, draw_histograms
 from tools.select_ensemble.routing import RoutingSettings
@@ -50,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = open_run(given.work, given.weights)
         knowledge = known_from_truth(run, given.truth) if given.truth else known_from_labels(run, given.labels)
         selection = select(run, knowledge, settings)
-        ensemble = changed_ensemble(read_json(given.weights / "ensemble.json", SCHEMA), selection)
-        found = as_json(selection, settings, len(run.records))
+        ensemble = changed_ensemble(read_values(given.weights), selection)
+        found = as_json(selection, settings, len(run.records), run.ensemble.classes)
         given.output.mkdir(parents=True, exist_ok=True)
         with atomic_open(given.output / "selection.json") as file:
             json.dump(found, file, indent=1)
-        draw_histograms(selection.routing, given.output / "histograms.png")
+        draw_histograms(selection.routing, run.ensemble.classes, given.output / "histograms.png")
         draw_correlation(selection.correlation, selection.names, selection.kept, given.output / "correlation.png")
         write_ensemble(given.output / "ensemble.json", ensemble)
         if given.write:

@@ -8,7 +8,6 @@ import numpy as np
 import timm
 from numpy.typing import NDArray
 
-from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.models.network_spec import NetworkSpec
 
 
@@ -19,14 +18,14 @@ def network_correlation(predictions: Sequence[NDArray[np.floating]]) -> NDArray[
     classes are commoner than others. Our choice.
 
     Args:
-        predictions: one (N, 19) array a network.
+        predictions: one (N, K) array a network.
 
     Returns:
         (n, n) float64; nan where two networks have no class on which both vary.
     """
     total = np.zeros((len(predictions),) * 2)
     classes = np.zeros_like(total)
-    for label in range(CLASS_COUNT):
+    for label in range(predictions[0].shape[1]):
         values = np.stack([p[:, label].astype(np.float64) for p in predictions])
         varied = np.ptp(values, axis=1) > 0
         both = np.outer(varied, varied)

@@ -11,33 +11,33 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hcpl_kernel.classes import CLASS_NAMES
+from hcpl_kernel.classes import ClassList
 from hcpl_kernel.runtime.atomic import atomic_path
 from tools.select_ensemble.routing import Routing
 
 COLUMNS = 5
 
 
-def draw_histograms(routing: Routing, path: Path) -> None:
+def draw_histograms(routing: Routing, classes: ClassList, path: Path) -> None:
     """Figure 4a: a panel a class, cell-level prediction to the right, image-level upwards, counts on a log scale."""
     figure = Figure(figsize=(3 * COLUMNS, 12), layout="constrained")
-    panels = figure.subplots(-(-len(CLASS_NAMES) // COLUMNS), COLUMNS).flat
+    panels = figure.subplots(-(-len(classes) // COLUMNS), COLUMNS).flat
     for label, axes in enumerate(panels):
-        if label >= len(CLASS_NAMES):
+        if label >= len(classes):
             axes.axis("off")
             continue
         counts = np.ma.masked_equal(routing.histograms[label], 0)
         norm = LogNorm(1, max(2, int(routing.histograms[label].max())))
         axes.imshow(counts, origin="lower", extent=(0, 1, 0, 1), norm=norm, interpolation="nearest")
         fused = "cell only" if label in routing.cell_only else "image x cell"
-        axes.set_title(f"{CLASS_NAMES[label][:26]}\nr = {routing.r[label]:.2f}, {fused}", fontsize=9)
+        axes.set_title(f"{classes.names[label][:26]}\nr = {routing.r[label]:.2f}, {fused}", fontsize=9)
         axes.set_xlabel("cell", fontsize=8)
         axes.set_ylabel("image", fontsize=8)
     _write(figure, path)
 
 
 def draw_correlation(matrix: NDArray[np.float64], names: Sequence[str], kept: Sequence[str], path: Path) -> None:
-    """Figure 4b: the networks in the given order; those that are kept bear a star."""
+    """Figure 4b: the networks in the given order; those that are kept have a star."""
     side = 2 + 0.5 * len(names)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()

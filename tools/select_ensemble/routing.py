@@ -1,4 +1,4 @@
-"""For which classes the image-level prediction bears on the cells (paper, "Multi-stream information fusion", figure 4a)."""
+"""For which classes cells are fused with their image (paper, "Multi-stream information fusion", figure 4a)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.errors import SettingsError
 
 BINS = 25
@@ -39,10 +38,10 @@ class Routing:
     """The routing table.
 
     Attributes:
-        r: (19,) float64, correlation of image- and cell-level predictions; nan where it is not defined.
-        cells: (19,) int64, cells on images that carry the label.
+        r: (K,) float64, correlation of image- and cell-level predictions; nan where it is not defined.
+        cells: (K,) int64, cells on images that carry the label.
         cell_only: classes that are not fused, ascending.
-        histograms: (19, BINS, BINS) int64, cells by image-level (rows) and cell-level prediction (columns) in [0, 1].
+        histograms: (K, BINS, BINS) int64, cells by image-level (rows) and cell-level prediction (columns) in [0, 1].
     """
 
     r: NDArray[np.float64]
@@ -61,17 +60,18 @@ def route(
     """Decide for every class, from held-out images.
 
     Args:
-        prob_image: (F, 19) in [0, 1].
-        prob_cell: (N, 19) in [0, 1].
+        prob_image: (F, K) in [0, 1].
+        prob_cell: (N, K) in [0, 1].
         field_of_cell: (N,), each cell's row in `prob_image`.
-        carried: (F, 19) bool, the labels of the images.
+        carried: (F, K) bool, the labels of the images.
         settings: see there.
     """
-    r = np.full(CLASS_COUNT, np.nan)
-    cells = np.zeros(CLASS_COUNT, np.int64)
-    histograms = np.zeros((CLASS_COUNT, BINS, BINS), np.int64)
+    classes = carried.shape[1]
+    r = np.full(classes, np.nan)
+    cells = np.zeros(classes, np.int64)
+    histograms = np.zeros((classes, BINS, BINS), np.int64)
     edges = np.linspace(0, 1, BINS + 1)
-    for label in range(CLASS_COUNT):
+    for label in range(classes):
         on_carriers = carried[field_of_cell, label]
         image, cell = prob_image[field_of_cell[on_carriers], label], prob_cell[on_carriers, label]
         cells[label] = len(cell)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.classes import CLASS_COUNT, CLASS_NAMES
+from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import apply_integrity, mean_image_stream, weighted_mean
 from hcpl_kernel.scoring import read_truth
@@ -33,7 +33,7 @@ class Knowledge:
     """What is known of the held-out fields.
 
     Attributes:
-        carried: (F, 19) bool, the labels of each field.
+        carried: (F, K) bool, the labels of each field.
         matched: what a network is scored by: cells against true cells, or whole images against their labels.
         of_cells: which of the two.
     """
@@ -52,7 +52,7 @@ class Knowledge:
         return CELL_METRIC if self.of_cells else IMAGE_METRIC
 
     def value(self, prob: NDArray[np.float32], field_of_cell: NDArray[np.int64]) -> float:
-        """A network's value, from its (N, 19) probabilities of the cells; an image is scored by its best cell."""
+        """A network's value, from its (N, K) probabilities of the cells; an image is scored by its best cell."""
         scores = prob if self.of_cells else best_of_images(prob, field_of_cell, len(self.carried))
         return mean_average_precision(scores, self.matched)
 
@@ -86,7 +86,7 @@ class Selection:
 
 def known_from_truth(run: FinishedRun, path: Path) -> Knowledge:
     """From a ground truth table of single cells, as `hcpl score` takes it."""
-    matched = match_cells(run.records, read_truth(path))
+    matched = match_cells(run.records, read_truth(path), run.ensemble.classes)
     return Knowledge(matched.truths > 0, matched, True)
 
 
@@ -96,7 +96,8 @@ def known_from_labels(run: FinishedRun, path: Path) -> Knowledge:
     Raises:
         InputError: if a field of the run is not in the table.
     """
-    labels, _ = read_table(CellSource(str(run.work), str(path), masks=str(run.work / "labels")))
+    source = CellSource(str(run.work), str(path), masks=str(run.work / "labels"))
+    labels, _ = read_table(source, run.ensemble.classes)
     missing = [name for name in run.ids if name not in labels]
     if missing:
         raise InputError(f"{path}: {len(missing)} predicted fields have no row, for instance {missing[0]}")
@@ -105,8 +106,8 @@ def known_from_labels(run: FinishedRun, path: Path) -> Knowledge:
 
 
 def best_of_images(prob: NDArray[np.float32], field_of_cell: NDArray[np.int64], images: int) -> NDArray[np.float32]:
-    """(N, 19) of cells -> (F, 19): the highest of each image's cells, 0 for an image without any."""
-    best = np.zeros((images, CLASS_COUNT), np.float32)
+    """(N, K) of cells -> (F, K): the highest of each image's cells, 0 for an image without any."""
+    best = np.zeros((images, prob.shape[1]), np.float32)
     np.maximum.at(best, field_of_cell, prob)
     return best
 
@@ -120,27 +121,27 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings) -> Sel
     Raises:
         InputError: if no DSA ran.
     """
-    image = mean_image_stream(run.dsa)
+    image = mean_image_stream(run.predictions)
     if image is None:
         raise InputError(f"{run.work}: no DSA has run; the routing compares their image stream with the cells")
-    cell = weighted_mean([n.prob_cell for n in run.networks], [n.weight for n in run.networks])
+    cell = weighted_mean([p.prob_cell for _, p in run.predictions], [spec.weight for spec, _ in run.predictions])
     routing = route(image, cell, run.field_of_cell, known.carried, settings)
     fusion = dataclasses.replace(run.ensemble.fusion, cell_only=routing.cell_only)
     values = {}
-    for network in run.networks:
-        prob = apply_integrity(single_network(run, network.name, fusion), run.integrity)
-        values[network.name] = known.value(prob, run.field_of_cell)
+    for spec, _ in run.predictions:
+        prob = apply_integrity(single_network(run, spec.name, fusion), run.integrity)
+        values[spec.name] = known.value(prob, run.field_of_cell)
     specs = {spec.name: spec for spec in run.ensemble.networks if spec.name in values}
     families = {name: family_of(spec) for name, spec in specs.items()}
     kept = best_of_families({name: values[name] for name in specs}, families)
     names = sorted(specs, key=lambda name: families[name])
-    by_name = {network.name: network.prob_cell for network in run.networks}
+    by_name = {spec.name: prediction.prob_cell for spec, prediction in run.predictions}
     tried = weightings(
-        [network for network in run.dsa if network.name in kept],
-        [network for network in run.cell_level if network.name in kept],
+        [(spec, prediction) for spec, prediction in run.predictions if spec.name in kept],
         run.field_of_cell,
         values,
         fusion,
+        run.ensemble.classes,
         lambda prob: known.value(apply_integrity(prob, run.integrity), run.field_of_cell),
     )
     return Selection(
@@ -176,11 +177,11 @@ def changed_ensemble(values: Mapping[str, Any], selection: Selection) -> dict[st
     ]
     weighting = selection.weighting
     fusion = {**values["fusion"], "cell_only": list(selection.routing.cell_only)}
-    fusion.update(dsa_weight=weighting.dsa, cell_weight=weighting.cell)
+    fusion.update({f"{group}_weight": weight for group, weight in weighting.groups.items()})
     return {**values, "networks": networks, "fusion": fusion}
 
 
-def as_json(selection: Selection, settings: RoutingSettings, images: int) -> dict[str, Any]:
+def as_json(selection: Selection, settings: RoutingSettings, images: int, classes: ClassList) -> dict[str, Any]:
     """Everything that was found, with `None` for what has no value."""
     routing = selection.routing
     return {
@@ -191,12 +192,12 @@ def as_json(selection: Selection, settings: RoutingSettings, images: int) -> dic
         "routing": [
             {
                 "class": label,
-                "name": CLASS_NAMES[label],
+                "name": class_name,
                 "r": _number(routing.r[label]),
                 "cells": int(routing.cells[label]),
                 "fused": label not in routing.cell_only,
             }
-            for label in range(CLASS_COUNT)
+            for label, class_name in enumerate(classes.names)
         ],
         "networks": [
             {
@@ -212,8 +213,7 @@ def as_json(selection: Selection, settings: RoutingSettings, images: int) -> dic
         ],
         "weighting": {
             "power_of_the_value": selection.weighting.power,
-            "dsa": selection.weighting.dsa,
-            "cell": selection.weighting.cell,
+            **selection.weighting.groups,
             "ensemble_by_power": {str(w.power): _number(w.value) for w in selection.tried},
         },
         "correlation": [[_number(r) for r in row] for row in selection.correlation],

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.fusion.averaging import CellPrediction, DsaPrediction, ensemble_probabilities
+from hcpl_kernel.classes import ClassList
+from hcpl_kernel.fusion.averaging import Predicted, fuse
 from hcpl_kernel.models.ensemble import FusionSpec
+from hcpl_kernel.models.network_kinds import GROUPS, Group
+
+KeyT = TypeVar("KeyT", bound=str)
 
 POWERS = (1, 2, 4, 8)
 """Powers of the value that are tried. The higher, the less the weak networks count."""
@@ -25,18 +29,17 @@ class Weighting:
     Attributes:
         power: of the values.
         networks: weight of each inside its group, with a mean of 1.
-        dsa, cell: of the two groups.
+        groups: of each group of networks.
         value: of the whole ensemble with these weights.
     """
 
     power: int
     networks: Mapping[str, float]
-    dsa: float
-    cell: float
+    groups: Mapping[Group, float]
     value: float
 
 
-def relative_weights(values: Mapping[str, float], power: int = 1) -> dict[str, float]:
+def relative_weights(values: Mapping[KeyT, float], power: int = 1) -> dict[KeyT, float]:
     """Weights in proportion to a power of the values, with a mean of 1; all alike where all values are 0."""
     powers = {name: value**power for name, value in values.items()}
     mean = sum(powers.values()) / len(powers)
@@ -44,11 +47,11 @@ def relative_weights(values: Mapping[str, float], power: int = 1) -> dict[str, f
 
 
 def weightings(
-    dsa: Sequence[DsaPrediction],
-    cell_level: Sequence[CellPrediction],
+    predictions: Sequence[Predicted],
     field_of_cell: NDArray[np.int64],
     values: Mapping[str, float],
     fusion: FusionSpec,
+    classes: ClassList,
     value_of: Callable[[NDArray[np.float32]], float],
 ) -> list[Weighting]:
     """Weights by value, inside the groups and between them, for each of the powers.
@@ -58,35 +61,28 @@ def weightings(
     to the held-out images carries over to others; a weight fitted for each network would not.
 
     Args:
-        dsa, cell_level: the predictions of the kept networks.
+        predictions: of the kept networks.
         field_of_cell: (N,), each cell's row in the image streams.
         values: of each network.
         fusion: routing and order.
-        value_of: the value of (N, 19) probabilities of the cells, before integrity.
+        classes: the K classes.
+        value_of: the value of (N, K) probabilities of the cells, before integrity.
     """
+    members = {group: [s.name for s, _ in predictions if s.declared.group == group] for group in GROUPS}
     found = []
     for power in POWERS:
-        dsa_weights = relative_weights({d.name: values[d.name] for d in dsa}, power) if dsa else {}
-        cell_weights = relative_weights({c.name: values[c.name] for c in cell_level}, power) if cell_level else {}
-        dsas = [dataclasses.replace(d, weight=dsa_weights[d.name]) for d in dsa]
-        cells = [dataclasses.replace(c, weight=cell_weights[c.name]) for c in cell_level]
-        value = partial(_joined_value, dsas, cells, field_of_cell, fusion, value_of)
-        groups = {"dsa": 1.0, "cell": 1.0}
-        if dsa and cell_level:
-            groups = relative_weights({"dsa": value(1, _HARDLY), "cell": value(_HARDLY, 1)}, power)
-        joined = value(groups["dsa"], groups["cell"])
-        found.append(Weighting(power, {**dsa_weights, **cell_weights}, groups["dsa"], groups["cell"], joined))
+        weights: dict[str, float] = {}
+        for names in members.values():
+            weights |= relative_weights({name: values[name] for name in names}, power) if names else {}
+        weighted = [(dataclasses.replace(spec, weight=weights[spec.name]), p) for spec, p in predictions]
+
+        def value(groups: Mapping[Group, float], weighted: Sequence[Predicted] = weighted) -> float:
+            own = dataclasses.replace(fusion, dsa_weight=groups["dsa"], cell_weight=groups["cell"])
+            return value_of(fuse(weighted, field_of_cell, own, classes))
+
+        groups = dict.fromkeys(GROUPS, 1.0)
+        if all(members.values()):
+            alone = {group: value({other: 1.0 if other == group else _HARDLY for other in GROUPS}) for group in GROUPS}
+            groups = relative_weights(alone, power)
+        found.append(Weighting(power, weights, groups, value(groups)))
     return found
-
-
-def _joined_value(
-    dsa: Sequence[DsaPrediction],
-    cell_level: Sequence[CellPrediction],
-    field_of_cell: NDArray[np.int64],
-    fusion: FusionSpec,
-    value_of: Callable[[NDArray[np.float32]], float],
-    dsa_weight: float,
-    cell_weight: float,
-) -> float:
-    spec = dataclasses.replace(fusion, dsa_weight=dsa_weight, cell_weight=cell_weight)
-    return value_of(ensemble_probabilities(dsa, cell_level, field_of_cell, spec))

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.models.ensemble import SCHEMA, read_ensemble, write_ensemble
+from hcpl_kernel.models.ensemble import read_ensemble, read_values, write_ensemble
 from hcpl_kernel.settings import from_mapping, read_json
 from tools.train.plan import CONFIG_SCHEMA, Candidate, MiniTraining, Plan, one_thread_each
 
@@ -89,8 +89,8 @@ def prepare(candidates: Sequence[Candidate], finished: Path, weights: Path, alon
         raise SettingsError(f"{finished} is not trained throughout; finish `python -m tools.train mini` first")
     if not (weights / "ensemble.json").is_file():
         shutil.copytree(finished, weights, dirs_exist_ok=True)
-    models = {entry["name"]: entry for entry in read_json(finished / "ensemble.json", SCHEMA)["networks"]}
-    values = read_json(weights / "ensemble.json", SCHEMA)
+    models = {entry["name"]: entry for entry in read_values(finished)["networks"]}
+    values = read_values(weights)
     values["networks"] = [entry for entry in values["networks"] if not (alone and entry["name"] in models)]
     present = {entry["name"] for entry in values["networks"]}
     for candidate in candidates:

@@ -18,6 +18,7 @@ from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.models.manifest import sha256_of
 from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.schema import specified
 from hcpl_kernel.networks import build
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.settings import from_mapping
@@ -79,9 +80,9 @@ class CellTraining:
                 raise SettingsError(f"{weights}/ensemble.json has no network {self.network!r}; it has {', '.join(known)}")
             spec = known[self.network]
         else:
-            spec = from_mapping(NetworkSpec, self.network, where="network")
-        if spec.kind not in ("dsa", "cla", "clh"):
-            raise SettingsError(f"network {spec.name!r} is of kind {spec.kind!r}; this stage trains dsa, cla and clh")
+            spec = specified(NetworkSpec, self.network, "network")
+        if spec.declared.group is None:
+            raise SettingsError(f"network {spec.name!r} is of kind {spec.kind!r}; this stage trains classifiers")
         return spec
 
 
@@ -180,7 +181,7 @@ def _train(
     sampler = CellSampler(cells, fields, labels, settings.run.seed)
     shared = (module, spec, sampler, settings.loss, settings.augmentation, identity, settings.growth, settings.run.steps)
     task: Task
-    if spec.kind == "dsa":
+    if spec.declared.image_stream:
         task = DualStreamTask(*shared, images=settings.images, most=settings.cells)
     else:
         task = SingleCellTask(*shared, count=settings.batch)
@@ -204,7 +205,11 @@ def _publish(
     weights: Path,
 ) -> None:
     run = settings.run
-    size = f"{settings.images} fields of up to {settings.cells} cells" if spec.kind == "dsa" else f"{settings.batch} cells"
+    size = (
+        f"{settings.images} fields of up to {settings.cells} cells"
+        if spec.declared.image_stream
+        else f"{settings.batch} cells"
+    )
     provenance = {
         "data": f"{cells.cells} cells of {len(cells.ids)} fields, "
         + ("labels inherited from the image" if labels is None else f"labels {labels.stem}"),

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hcpl_kernel.classes import CLASS_COUNT
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
@@ -121,9 +121,9 @@ def _array(path: Path, rows: int) -> np.memmap:
     """An (rows, 19) float16 file, full of nan where it is made anew."""
     if path.is_file():
         array = np.lib.format.open_memmap(path, mode="r+")
-        if array.shape == (rows, CLASS_COUNT):
+        if array.shape == (rows, len(HPA_CLASSES)):
             return array
         raise InputError(f"{path} is of another cell set ({array.shape[0]} rows, expected {rows}); delete it")
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, CLASS_COUNT))
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, len(HPA_CLASSES)))
     array[:] = np.nan
     return array

@@ -14,10 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.models.ensemble import SCHEMA, write_ensemble
+from hcpl_kernel.models.ensemble import read_values, write_ensemble
 from hcpl_kernel.models.manifest import record
 from hcpl_kernel.runtime.atomic import atomic_path
-from hcpl_kernel.settings import read_json
 from tools.train.loop import is_main_process
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -73,7 +72,7 @@ def enter(weights: Path, file: str, part: tuple[str, ...], changes: Mapping[str,
         path = weights / "ensemble.json"
         if not path.is_file():
             return
-        values = read_json(path, SCHEMA)
+        values = read_values(weights)
         target = _find(values, part)
         if target is None:
             return

@@ -1,13 +1,13 @@
-"""Engines on the CPU: seconds a cell and agreement with eager float32 torch. Prints the tables of `engines.md`.
+"""Engines on the CPU: seconds per cell and agreement with eager float32 torch. Prints the tables of `engines.md`.
 
-    python benchmarks/engines.py [--cells 64] [--repeats 7]           # speed, full-size networks on random weights
-    python benchmarks/engines.py --weights weights/mini [--cells 256]  # agreement, the networks of a weights folder
+    python benchmarks/engines.py [--cells 64] [--repeats 7]            # full-size networks, 256 px, random weights
+    python benchmarks/engines.py --weights weights/mini [--cells 256]  # the networks of a weights folder
 
 Random networks get normalisation statistics from the sample and logits spread over it. They still tell cells apart by
 far less than trained ones, so that rounding moves their ranking most: what rankings keep is to be read off trained
-networks. The sample is masked crops of simulated cells; speed is measured at 256 px, batch 8. The engines run in turn,
-so that what else the machine does falls on all of them; for each number of cores in a process of its own that is pinned
-to them.
+networks. The sample is masked crops of simulated cells; speed is measured with batches of 8. The engines run in turn,
+so that what else the machine does affects all of them; for each number of cores in a process of its own that is pinned
+to them. "pays after" is how many cells it takes until the time for compiling is regained, against eager torch.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,7 @@ def make_spec(base: str) -> Any:
     from hcpl_kernel.networks import NetworkSpec
 
     mean, std = (0.1, 0.05, 0.07, 0.1), (0.15, 0.1, 0.16, 0.15)
-    return NetworkSpec(name=base, kind="cla", base=base, input_size=SIDE, file="engines.safetensors", mean=mean, std=std)
+    return NetworkSpec(name=base, kind="cla", base=base, input_size=SIDE, file="", mean=mean, std=std)
 
 
 def make_network(base: str, cells: Any) -> Any:
@@ -76,21 +78,39 @@ def make_network(base: str, cells: Any) -> Any:
     return network
 
 
-def make_engines(network: Any, side: int, threads: int) -> dict[str, Any]:
-    """The engines by name; eager torch is the network itself."""
+def make_engines(network: Any, side: int, with_float16: bool) -> tuple[dict[str, Any], dict[str, float]]:
+    """The engines by name, eager torch being the network itself, and the seconds that it took to make each."""
     import torch
 
-    from hcpl_kernel.engines import TorchEngine, native_half
-    from hcpl_kernel.engines.openvino import OpenVinoEngine
+    from hcpl_kernel.engines import get_engine
+    from hcpl_kernel.engines.graph_engine import GraphClassifier
+    from hcpl_kernel.engines.torch_engine import TorchClassifier
+    from hcpl_kernel.runtime.devices import native_precision
 
     cpu = torch.device("cpu")
-    torch_engine = TorchEngine(copy.deepcopy(network), cpu, native_half(cpu))
-    return {
-        EAGER: copy.deepcopy(network),
-        f"torch, channels-last, {torch_engine.precision}": torch_engine,
-        "openvino float32": OpenVinoEngine(copy.deepcopy(network), side, "float32", threads),
-        "openvino bfloat16": OpenVinoEngine(copy.deepcopy(network), side, "bfloat16", threads),
+    native = native_precision(cpu)
+    makers: dict[str, Callable[[Any], Any]] = {
+        EAGER: lambda network: network,
+        f"torch, channels-last, {native}": lambda network: TorchClassifier(network, cpu, native),
     }
+    if with_float16:  # what a GPU rounds, computed here
+        makers["torch, float16"] = lambda network: TorchClassifier(network, cpu, "float16")
+    for precision in dict.fromkeys(("float32", native)):
+        makers[f"openvino {precision}"] = partial(_graph, GraphClassifier, get_engine("openvino"), side, precision)
+    makers["onnx float32"] = partial(_graph, GraphClassifier, get_engine("onnx"), side, "float32")
+    engines, seconds = {}, {}
+    for name, make in makers.items():
+        mine = copy.deepcopy(network)
+        start = time.perf_counter()
+        engines[name] = make(mine)
+        seconds[name] = time.perf_counter() - start
+    return engines, seconds
+
+
+def _graph(kind: Any, engine: Any, side: int, precision: str, network: Any) -> Any:
+    import torch
+
+    return kind(engine, network, torch.device("cpu"), side, precision)
 
 
 def agreement(network: Any, engines: dict[str, Any], cells: Any) -> dict[str, dict[str, float]]:
@@ -111,20 +131,16 @@ def agreement(network: Any, engines: dict[str, Any], cells: Any) -> dict[str, di
     }
 
 
-def compare(base: str, crops: np.ndarray, repeats: int, threads: int) -> list[dict[str, Any]]:
-    """Speed and agreement of a full-size network, one row an engine."""
+def compare(network: Any, cells: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Speed and agreement of a network on its prepared cells, one row for each engine."""
     import torch
 
-    from hcpl_kernel.pipeline.inference import network_input
-
-    cells = network_input(crops, make_spec(base), torch.device("cpu"))
-    network = make_network(base, cells)
-    engines = make_engines(network, SIDE, threads)
+    engines, compiling = make_engines(network, cells.shape[-1], options.float16)
     agreed = agreement(network, engines, cells)
     wall: dict[str, list[float]] = {name: [] for name in engines}
     core: dict[str, list[float]] = {name: [] for name in engines}
     with torch.inference_mode():
-        for _ in range(repeats):
+        for _ in range(options.repeats):
             for name, engine in engines.items():
                 batch = cells[:BATCH].contiguous() if name == EAGER else cells[:BATCH]
                 start, start_core = time.perf_counter(), time.process_time()
@@ -133,9 +149,10 @@ def compare(base: str, crops: np.ndarray, repeats: int, threads: int) -> list[di
                 core[name].append((time.process_time() - start_core) / BATCH)
     return [
         {
-            "base": base,
+            "network": network.spec.name,
             "engine": name,
-            "threads": threads,
+            "threads": options.threads,
+            "compiling": compiling[name],
             "wall": statistics.median(wall[name]),
             "core": statistics.median(core[name]),
             **agreed[name],
@@ -144,38 +161,45 @@ def compare(base: str, crops: np.ndarray, repeats: int, threads: int) -> list[di
     ]
 
 
-def print_agreement(weights: Path, count: int) -> None:
-    """Agreement of every classifier of a weights folder, at its own input size."""
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of all networks, on this process's cores."""
     import torch
 
-    from hcpl_kernel.engines import TorchEngine
     from hcpl_kernel.models.ensemble import read_ensemble
     from hcpl_kernel.networks.loading import load_network
     from hcpl_kernel.pipeline.inference import network_input
 
-    ensemble = read_ensemble(weights)
-    crops = sample_crops(count, max(spec.input_size for spec in ensemble.networks))
-    print("| network | trained | engine | largest difference | lowest Spearman of a class |\n|---|---|---|---|---|")
+    cpu = torch.device("cpu")
+    rows = []
+    if options.weights is None:
+        crops = sample_crops(options.cells, SIDE)
+        for base in BASES:
+            cells = network_input(crops, make_spec(base), cpu)
+            rows += compare(make_network(base, cells), cells, options)
+        return rows
+    ensemble = read_ensemble(options.weights)
+    crops = sample_crops(options.cells, max(spec.input_size for spec in ensemble.networks))
     for spec in ensemble.networks:
-        network = load_network(ensemble, spec)
-        cells = network_input(crops, spec, torch.device("cpu"))
-        engines = make_engines(network, spec.input_size, torch.get_num_threads())
-        # what a GPU rounds, computed here
-        engines["torch, float16"] = TorchEngine(copy.deepcopy(network), torch.device("cpu"), torch.float16)
-        for name, row in agreement(network, engines, cells).items():
-            if name != EAGER:
-                trained = "yes" if spec.trained else "no"
-                print(f"| {spec.name} | {trained} | {name} | {row['difference']:.1e} | {row['spearman']:.5f} |", flush=True)
+        rows += compare(load_network(ensemble, spec), network_input(crops, spec, cpu), options)
+    return rows
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    print("\n| network | cores | engine | wall a cell | faster | core a cell | faster | largest difference | Spearman |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        "\n| network | cores | engine | compiling | wall per cell | faster | pays after | core per cell | faster "
+        "| largest difference | Spearman |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
-        eager = next(r for r in rows if r["engine"] == EAGER and r["base"] == row["base"] and r["threads"] == row["threads"])
+        eager = next(
+            r for r in rows if r["engine"] == EAGER and r["network"] == row["network"] and r["threads"] == row["threads"]
+        )
+        gain = eager["wall"] - row["wall"]
+        pays = f"{row['compiling'] / gain:.0f} cells" if gain > 0 else "never" if gain < 0 else ""
         print(
-            f"| {row['base']} | {row['threads']} | {row['engine']} | {row['wall'] * 1e3:.1f} ms "
-            f"| {eager['wall'] / row['wall']:.2f} | {row['core'] * 1e3:.1f} ms | {eager['core'] / row['core']:.2f} "
+            f"| {row['network']} | {row['threads']} | {row['engine']} | {row['compiling']:.1f} s "
+            f"| {row['wall'] * 1e3:.1f} ms | {eager['wall'] / row['wall']:.2f} | {pays} "
+            f"| {row['core'] * 1e3:.1f} ms | {eager['core'] / row['core']:.2f} "
             f"| {row['difference']:.1e} | {row['spearman']:.5f} |"
         )
 
@@ -185,26 +209,23 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=64, help="cells on which agreement is measured")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, help="only this many cores, rows as JSON (used by the script itself)")
-    parser.add_argument("--weights", type=Path, metavar="DIR", help="agreement of this folder's networks instead of speed")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="this folder's networks instead of full-size ones")
+    parser.add_argument("--float16", action="store_true", help="also torch in float16, which a CPU computes slowly")
     options = parser.parse_args()
-    if options.weights is not None:
-        print_agreement(options.weights, options.cells)
-        return
     if options.threads is None:
         rows: list[dict[str, Any]] = []
         for threads in range(1, min(2, len(os.sched_getaffinity(0))) + 1):
-            arguments = ["--threads", str(threads), "--cells", str(options.cells), "--repeats", str(options.repeats)]
-            done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+            command = [sys.executable, __file__, *sys.argv[1:], "--threads", str(threads)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             rows += json.loads(done.stdout.splitlines()[-1])
         print_table(rows)
         return
-    # before torch and OpenVINO make their threads
+    # before torch and the engines' libraries make their threads
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     import torch
 
     torch.set_num_threads(options.threads)
-    crops = sample_crops(options.cells, SIDE)
-    print(json.dumps([row for base in BASES for row in compare(base, crops, options.repeats, options.threads)]))
+    print(json.dumps(measure(options)))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ class OnnxEngine(GraphEngine):
         if device.type not in ("cpu", "cuda") or _provider(device) not in available:
             raise SettingsError(
                 f"the engine onnx does not run on {device}: ONNX Runtime {onnxruntime.__version__} has "
-                f"{', '.join(available)}; install onnxruntime-gpu in place of onnxruntime, or use --device cpu or --engine torch"
+                f"{', '.join(available)}; install onnxruntime-gpu in place of onnxruntime, "
+                "or use --device cpu or --engine torch"
             )
 
     def precision(self, device: torch.device) -> str:
@@ -70,7 +71,8 @@ class OnnxEngine(GraphEngine):
         if provider not in used:
             raise SettingsError(
                 f"the engine onnx does not run on {device}: ONNX Runtime could not load {provider} and has "
-                f"{', '.join(used)}; its CUDA and cuDNN must be those that it was built for. Use --device cpu or --engine torch"
+                f"{', '.join(used)}; its CUDA and cuDNN must be those that it was built for. "
+                "Use --device cpu or --engine torch"
             )
         return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))[0]
 

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import Predicted
-from hcpl_kernel.fusion.prediction import Prediction
-from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.models.network_kinds import GROUPS, Group
-from hcpl_kernel.models.weights import load_geometry_path, resolve_sha256
-from hcpl_kernel.pipeline.network_stage import read_prediction
+from hcpl_kernel.models.weights import resolve_sha256
+from hcpl_kernel.pipeline.part import Part, concatenated, load_part
 from hcpl_kernel.pipeline.report import FILE_NAME
-from hcpl_kernel.pipeline.shards import FIELDS_PER_SHARD, FieldRecord, Shard
-from hcpl_kernel.pipeline.submission_stage import join_shard
+from hcpl_kernel.pipeline.results import finished_parts
+from hcpl_kernel.pipeline.sealed import DamagedFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,24 +92,25 @@ def open_run(work: Path, weights: Path) -> FinishedRun:
             f"{', '.join(n.name for n in ensemble.networks)}, found {', '.join(state) or 'none'}"
         )
     _check_weights(work, ensemble, report)
-    geometry = GeometryModel.load(load_geometry_path(ensemble))
-    completeness = state.get(ensemble.completeness.name) == "done"
-    shards = [Shard(i, (), work) for i in range(math.ceil(report["counts"]["fields"] / FIELDS_PER_SHARD))]
-    joined = [join_shard(shard, ensemble, geometry, completeness, specs) for shard in shards]
+    parts = _parts(work)
     predictions = []
     for spec in sorted(specs, key=lambda spec: [spec.declared.group != group for group in GROUPS]):
-        parts = [read_prediction(shard, spec.name) for shard in shards]
-        prob_cell = np.concatenate([part.prob_cell for part in parts])
-        images = [part.prob_image for part in parts if part.prob_image is not None]
-        predictions.append((spec, Prediction(prob_cell, np.concatenate(images) if images else None)))
+        predictions.append((spec, concatenated(parts, spec.name)))
     return FinishedRun(
         work,
         ensemble,
-        tuple(record for part in joined for record in part.records),
+        tuple(record for part in parts for record in part.cut.records),
         tuple(predictions),
-        np.concatenate([part.integrity for part in joined]),
+        np.concatenate([part.integrity for part in parts]),
         report,
     )
+
+
+def _parts(work: Path) -> list[Part]:
+    try:
+        return [load_part(path) for path in finished_parts(work)]
+    except (OSError, ValueError, KeyError, DamagedFile) as error:
+        raise InputError(f"{work} holds no finished run ({error}); run `hcpl predict` to its end first") from error
 
 
 def _read_report(work: Path) -> dict[str, Any]:

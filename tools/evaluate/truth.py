@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
+from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.submission.rle import decode_counts
 from tools.train.calibration import best_overlaps, countable
 

@@ -57,6 +57,12 @@ def view(cells: torch.Tensor, index: int) -> torch.Tensor:
     return turned.flip(3) if index % 2 else turned
 
 
+def empty_prediction(spec: NetworkSpec, fields: int) -> Prediction:
+    """What a network says of fields without any cell."""
+    image = np.zeros((fields, spec.outputs), np.float32) if spec.declared.image_stream else None
+    return Prediction(np.zeros((0, spec.outputs), np.float32), image)
+
+
 class Predictor:
     """Runs one network on one device.
 
@@ -97,10 +103,9 @@ class Predictor:
             Cancelled: if the work is not wanted any more.
             torch.cuda.OutOfMemoryError: if not even a single crop fits on the GPU.
         """
-        outputs, image_stream = self._spec.outputs, self._spec.declared.image_stream
         if len(crops) == 0:
-            image = np.zeros((fields, outputs), np.float32) if image_stream else None
-            return Prediction(np.zeros((0, outputs), np.float32), image)
+            return empty_prediction(self._spec, fields)
+        image_stream = self._spec.declared.image_stream
         descriptors = self._descriptors(crops, stop or Stop())
         bag = torch.from_numpy(field_of_cell).to(self._device)
         prob_cell, prob_image = [], []

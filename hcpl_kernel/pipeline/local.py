@@ -15,10 +15,9 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
-from tqdm import tqdm
 
 from hcpl_kernel.cells.store import affordable_size, fields_per_wave, free_bytes
 from hcpl_kernel.errors import HcplError
@@ -30,11 +29,12 @@ from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.cutting import cut_shards
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
 from hcpl_kernel.pipeline.field_work import FieldWork, label_maps_stand
-from hcpl_kernel.pipeline.inference import Predictor
+from hcpl_kernel.pipeline.inference import Predictor, empty_prediction
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.parts import Place
 from hcpl_kernel.pipeline.pieces import Pieces
 from hcpl_kernel.pipeline.plan import Shard
+from hcpl_kernel.pipeline.progress import Progress
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.schedule import Pace
 from hcpl_kernel.pipeline.sealed import DamagedFile
@@ -146,14 +146,14 @@ class LocalRun:
         finished: dict[int, Place] = {}
         cells = FIRST_WAVE_CELLS
         remaining = list(shards)
-        with tqdm(total=sum(len(s.files) for s in shards), desc="fields", unit="field", disable=self._settings.quiet) as bar:
+        with Progress(_fields(shards), self._order, self._settings.quiet) as progress:
             while remaining:
                 wave = self._next_wave(remaining, cells)
                 del remaining[: len(wave)]
                 with self._report.stage("fields") as facts:
-                    working = self._cut(wave, bar)
-                    facts["fields"] = sum(len(s.files) for s in wave)
-                names = self._run_networks(working, improve)
+                    working = self._cut(wave, progress)
+                    facts["fields"] = _fields(wave)
+                names = self._run_networks(working, improve, progress)
                 with self._report.stage("fusion"):
                     finished |= self._commit(working, names)
         return finished
@@ -172,11 +172,11 @@ class LocalRun:
 
     # ---- fields
 
-    def _cut(self, wave: Sequence[Shard], bar: tqdm[Any]) -> list[_Working]:
+    def _cut(self, wave: Sequence[Shard], progress: Progress) -> list[_Working]:
         """Records, label maps and crops of the shards that do not have them yet."""
         known = {shard.index: self._known(shard) for shard in wave}
         todo = [shard for shard in wave if known[shard.index] is None]
-        bar.update(sum(len(s.files) for s in wave) - sum(len(s.files) for s in todo))
+        progress.segmented(_fields(wave) - _fields(todo))
         size = self._affordable(todo)
         cutting = cut_shards(
             todo,
@@ -190,7 +190,7 @@ class LocalRun:
         with contextlib.closing(cutting):
             for shard, pieces, cut in cutting:
                 known[shard.index] = _Working(shard, pieces.key, pieces, cut.cells, size, cut.unfinished)
-                bar.update(len(shard.files))
+                progress.segmented(len(shard.files))
         return [working for working in known.values() if working is not None]
 
     def _known(self, shard: Shard) -> _Working | None:
@@ -235,13 +235,13 @@ class LocalRun:
 
     # ---- networks
 
-    def _run_networks(self, wave: Sequence[_Working], improve: Improve | None) -> list[str]:
+    def _run_networks(self, wave: Sequence[_Working], improve: Improve | None, progress: Progress) -> list[str]:
         """Every network over the wave; the names of those that predicted all of it."""
         names: list[str] = []
         by_index = {working.shard.index: working for working in wave}
         improving = 0.0
         for spec in self._order:
-            reason = self._run_network(spec, wave)
+            reason = self._run_network(spec, wave, progress)
             if reason is not None:
                 self._report.leave_out(spec.name, reason)
                 continue
@@ -253,25 +253,32 @@ class LocalRun:
                 improving += time.perf_counter() - start
         return names
 
-    def _run_network(self, spec: NetworkSpec, wave: Sequence[_Working]) -> str | None:
+    def _run_network(self, spec: NetworkSpec, wave: Sequence[_Working], progress: Progress) -> str | None:
         """Predict the shards that the network has not seen; None when all are predicted, else why it is left out."""
         if spec.name in self._failed:
             return self._report.networks[spec.name]["reason"]
         key = self._keys.predictions[spec.name]
         missing = [w for w in wave if not w.pieces.has_prediction(spec.name, key, w.crop_size)]
         facts = self._report.network(spec.name)
+        progress.predicted(spec.name, _fields([w.shard for w in wave]) - _fields([w.shard for w in missing]))
         if not missing:
             return None
-        cells = sum(w.cells for w in missing)
-        least = self._pace.least_seconds(spec, cells)
         if self._budget.for_networks <= 0:
             return "the time limit was near"
+        cells = sum(w.cells for w in missing)
+        if not cells:  # nothing to load a network for
+            for working in missing:
+                nothing = empty_prediction(spec, len(working.shard.files))
+                working.pieces.put_prediction(spec.name, key, working.crop_size, nothing)
+            progress.predicted(spec.name, _fields([w.shard for w in missing]))
+            return None
+        least = self._pace.least_seconds(spec, cells)
         if least > self._budget.for_networks:
             return f"it would need {least:.0f} s or more, {self._budget.for_networks:.0f} s are left"
         start = time.perf_counter()
         try:
             predictors = self._predictors(spec)
-            done = self._predict(spec, key, missing, predictors)
+            done = self._predict(spec, key, missing, predictors, progress)
         except _OutOfTime:
             return "the time limit was near"
         except NetworkFailure as error:
@@ -300,7 +307,14 @@ class LocalRun:
         facts["batch"] = min(predictor.batch for predictor in predictors)
         return None
 
-    def _predict(self, spec: NetworkSpec, key: str, missing: Sequence[_Working], predictors: Sequence[Predictor]) -> int:
+    def _predict(
+        self,
+        spec: NetworkSpec,
+        key: str,
+        missing: Sequence[_Working],
+        predictors: Sequence[Predictor],
+        progress: Progress,
+    ) -> int:
         """Predict shards until all are done or the rest would not be in time; how many were done."""
         several = len(predictors) > 1 and self._devices[0].type == "cpu"
 
@@ -318,13 +332,10 @@ class LocalRun:
 
         start, done = time.perf_counter(), 0
         stream = run_in_order(predict, missing, range(len(predictors)), ahead=2 * len(predictors))
-        with (
-            contextlib.closing(stream),
-            tqdm(total=len(missing), desc=spec.name, unit="shard", leave=False, disable=self._settings.quiet) as bar,
-        ):
+        with contextlib.closing(stream):
             for _ in stream:
+                progress.predicted(spec.name, len(missing[done].shard.files))
                 done += 1
-                bar.update()
                 left = (time.perf_counter() - start) / done * (len(missing) - done)
                 if done < len(missing) and left > self._budget.for_networks:
                     break
@@ -370,3 +381,7 @@ class LocalRun:
             if complete and not working.unfinished:
                 working.pieces.remove()
         return finished
+
+
+def _fields(shards: Sequence[Shard]) -> int:
+    return sum(len(shard.files) for shard in shards)

@@ -16,9 +16,8 @@ import pytest
 
 import hcpl_kernel
 from hcpl_kernel.cli import main
-from hcpl_kernel.engines.torch_engine import TorchEngine
 from hcpl_kernel.fields.channels import CHANNELS
-from hcpl_kernel.pipeline import field_stage, network_stage
+from hcpl_kernel.pipeline import field_work, local, plan
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.submission import decode_mask, validate_submission
 
@@ -147,8 +146,8 @@ def test_with_nothing_readable_the_fallback_is_written_and_the_exit_code_is_2(
     for channel in ("red", "green", "blue", "yellow"):
         (tmp_path / "bad" / f"x_{channel}.png").write_text("no image")
     assert predict(tmp_path / "bad") == 2
-    error = capsys.readouterr().err.strip()
-    assert error.count("\n") == 0 and "none of the 1 fields" in error
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("hcpl: none of the 1 fields")
     assert validate_submission(tmp_path / "submission.csv").ok
 
 
@@ -194,19 +193,19 @@ def test_a_second_run_computes_nothing(
         raise AssertionError("computed again")
 
     monkeypatch.setattr(Predictor, "predict", never)
-    monkeypatch.setattr(field_stage, "crop_cells", never)
+    monkeypatch.setattr(field_work, "crop_cells", never)
     assert predict(fields, *given_labels(fields)) == 0
     assert (tmp_path / "submission.csv").read_bytes() == first
-    assert report(tmp_path)["stages"]["fields"]["resumed"] == 1
+    assert report(tmp_path)["stages"]["looking for finished parts"]["finished"] == 1
 
 
 def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(
     predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hcpl_kernel.pipeline.shards.FIELDS_PER_SHARD", 1)
+    monkeypatch.setattr(plan, "MOST_FIELDS", 1)
     assert predict(fields, *given_labels(fields)) == 0
     undisturbed = (tmp_path / "submission.csv").read_bytes()
-    original, calls = network_stage._predict_shard, []
+    original, calls = local.predict_shard, []
 
     def killed(*arguments: Any) -> Any:
         calls.append(arguments)
@@ -214,7 +213,7 @@ def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(network_stage, "_predict_shard", killed)
+    monkeypatch.setattr(local, "predict_shard", killed)
     assert predict(fields, *given_labels(fields), "--fresh") == 130
     assert validate_submission(tmp_path / "submission.csv").ok
     assert predict(fields, *given_labels(fields)) == 0
@@ -238,29 +237,32 @@ def test_a_passed_time_limit_costs_networks_and_never_images(
     predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HCPL_STARTED_AT", str(time.time() - 995))
-    assert predict(fields, *given_labels(fields), "--time-limit", "1000s") == 0
+    assert predict(fields, *given_labels(fields), "--time-limit", "1000s") == 2  # nothing was predicted
     assert pd.read_csv(tmp_path / "submission.csv")["ID"].tolist() == ["a", "b", "c"]
     assert validate_submission(tmp_path / "submission.csv").ok
     values = report(tmp_path)
     assert all(n["state"] == "left out" for n in values["networks"].values())
-    assert any("time limit" in entry["reason"] for entry in values["problems"])
+    assert any("time limit" in text for text in values["degradations"])
+    monkeypatch.delenv("HCPL_STARTED_AT")
+    assert predict(fields, *given_labels(fields)) == 0  # with time, the same folder is finished
+    assert all(n["state"] == "done" for n in report(tmp_path)["networks"].values())
 
 
 def test_the_slow_network_is_left_out_and_the_others_stay(
     predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = network_stage._predict_shard
+    original = local.predict_shard
 
-    def slow(predictor: Predictor, shard: Any) -> Any:
+    def slow(predictor: Predictor, *arguments: Any) -> Any:
         if predictor._spec.name == "cla_efficientnet":
             time.sleep(1.5)
-        return original(predictor, shard)
+        return original(predictor, *arguments)
 
-    monkeypatch.setattr(network_stage, "_predict_shard", slow)
-    monkeypatch.setattr("hcpl_kernel.pipeline.shards.FIELDS_PER_SHARD", 1)
+    monkeypatch.setattr(local, "predict_shard", slow)
+    monkeypatch.setattr(plan, "MOST_FIELDS", 1)
 
     class Clock:
-        for_fields, for_networks = float("inf"), 2.5
+        limit, elapsed, for_fields, for_networks = 100.0, 50.0, float("inf"), 2.5
 
     monkeypatch.setattr("hcpl_kernel.pipeline.run.TimeBudget", lambda limit, started: Clock())
     assert predict(fields, *given_labels(fields)) == 0
@@ -270,28 +272,34 @@ def test_the_slow_network_is_left_out_and_the_others_stay(
     assert len(pd.read_csv(tmp_path / "submission.csv")["PredictionString"][0]) > 100
 
 
-def test_another_engine_segments_anew_but_leaves_given_labels(
+def test_another_engine_segments_again_but_takes_given_labels(
     predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stage in ("run", "inference"):
-        monkeypatch.setattr(f"hcpl_kernel.pipeline.{stage}.get_engine", lambda name: TorchEngine())
-    original = network_stage._predict_shard
-
     def killed(*arguments: Any) -> Any:
         raise KeyboardInterrupt
 
-    for options, resumed in (([], 0), (given_labels(fields), 1)):
-        monkeypatch.setattr(network_stage, "_predict_shard", killed)
+    original = field_work.FieldWork.finish
+    cut: list[str] = []
+
+    def counted(self: field_work.FieldWork, files: Any, *arguments: Any) -> Any:
+        cut.append(files.id)
+        return original(self, files, *arguments)
+
+    monkeypatch.setattr(field_work.FieldWork, "finish", counted)
+    predicting = local.predict_shard
+    for options, again in (([], 3), (given_labels(fields), 0)):
+        monkeypatch.setattr(local, "predict_shard", killed)
         assert predict(fields, *options, "--fresh") == 130
-        monkeypatch.setattr(network_stage, "_predict_shard", original)
-        assert predict(fields, *options, "--engine", "openvino") == 0
-        assert report(tmp_path)["stages"]["fields"]["resumed"] == resumed
+        monkeypatch.setattr(local, "predict_shard", predicting)
+        cut.clear()
+        assert predict(fields, *options, "--engine", "openvino", "--networks", "dsa_efficientnet") == 0
+        assert len(cut) == again
 
 
 def test_two_workers_give_the_same_submission_as_one(
     predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hcpl_kernel.pipeline.shards.FIELDS_PER_SHARD", 1)
+    monkeypatch.setattr(plan, "MOST_FIELDS", 1)
     monkeypatch.setattr(
         "hcpl_kernel.engines.torch_engine.native_precision", lambda device: "float32"
     )  # float32: the comparison is of numbers

@@ -1,8 +1,11 @@
-"""The pipeline's parts by themselves: ledger, order, report, devices."""
+"""The pipeline's parts by themselves: workspace, order, report, devices."""
 
 from __future__ import annotations
 
+import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,57 +13,58 @@ import torch
 
 from hcpl_kernel.errors import DeviceError, InputError
 from hcpl_kernel.models.network_spec import NetworkSpec
-from hcpl_kernel.pipeline.ledger import FILE_NAME, Ledger, fingerprint
-from hcpl_kernel.pipeline.order import by_value_per_second
 from hcpl_kernel.pipeline.report import RunReport
+from hcpl_kernel.pipeline.schedule import Pace, by_value_per_second
+from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.report.text import format_report
 from hcpl_kernel.runtime.devices import describe, memory_format, resolve_devices
 
 
-def test_the_ledger_remembers_and_forgets(tmp_path: Path) -> None:
-    piece = tmp_path / "piece.npy"
-    piece.touch()
-    ledger = Ledger(tmp_path)
-    ledger.record("fields/0", "abc", [piece], cells=3)
-    ledger.close()
-    ledger = Ledger(tmp_path)
-    assert ledger.find("fields/0", "abc") == {"cells": 3}
-    assert ledger.find("fields/0", "other inputs") is None
-    piece.unlink()
-    assert ledger.find("fields/0", "abc") is None  # its file is gone
-    piece.touch()
-    ledger.forget()
-    assert ledger.find("fields/0", "abc") is None
-    ledger.close()
+def test_two_runs_cannot_share_a_work_folder_but_parts_of_one_can(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with workspace.opened(shared=False), pytest.raises(InputError, match="another run"), workspace.opened(shared=False):
+        pass
+    with workspace.opened(shared=True), workspace.opened(shared=True):
+        with pytest.raises(InputError, match="another run"), workspace.opened(shared=False):
+            pass
 
 
-def test_a_line_cut_short_by_a_kill_is_ignored_and_the_next_is_kept(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text('{"key": "a", "fingerprint": "f", "files": [], "facts": {}}\n{"key": "b", "fing')
-    ledger = Ledger(tmp_path)
-    assert ledger.find("a", "f") == {}
-    ledger.record("c", "f", [])
-    ledger.close()
-    ledger = Ledger(tmp_path)
-    assert ledger.find("c", "f") == {}
-    assert ledger.find("b", "f") is None
-    ledger.close()
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with Workspace(tmp_path).opened(shared=False):
+        assert (tmp_path / "parts").is_dir()
 
 
-def test_two_runs_cannot_share_a_work_folder(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    with pytest.raises(InputError, match="another run"):
-        Ledger(tmp_path)
-    ledger.close()
-    Ledger(tmp_path).close()
-
-
-def test_fingerprints_depend_on_every_part() -> None:
-    assert fingerprint("a", 1) == fingerprint("a", 1) != fingerprint("a", 2)
+def test_temporary_files_of_killed_runs_go(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with workspace.opened(shared=False):
+        pass
+    program = """
+import os, sys
+from pathlib import Path
+from hcpl_kernel.runtime.atomic import atomic_open
+with atomic_open(Path(sys.argv[1]) / "x.csv") as file:
+    file.write("half")
+    file.flush()
+    os._exit(9)
+"""
+    for folder in (workspace.folder, workspace.labels, workspace.parts, workspace.pieces):
+        subprocess.run([sys.executable, "-c", program, str(folder)], check=False)
+    assert len(list(tmp_path.rglob(".*x*"))) + len(list(tmp_path.rglob(".hcpl*"))) >= 4
+    with workspace.opened(shared=False):
+        pass
+    assert [p for p in tmp_path.rglob("*") if p.is_file() and p.name != ".lock"] == []
 
 
 def test_dsas_run_first_and_then_the_best_value_per_second() -> None:
     def spec(name: str, kind: str, value: float, gmac: float, views: int = 1) -> NetworkSpec:
-        return NetworkSpec(name=name, kind=kind, base="b", input_size=96, file=name, value=value, gmac=gmac, views=views)
+        return NetworkSpec(
+            name=name, kind=kind, base="b", input_size=96, file=name, validation_map=value, gmac=gmac, views=views
+        )
 
     networks = [
         spec("cheap_cla", "cla", 0.5, 0.1),
@@ -74,6 +78,24 @@ def test_dsas_run_first_and_then_the_best_value_per_second() -> None:
     assert by_value_per_second(networks, views=1)[0].name == "dsa_seen_often"
 
 
+def test_the_pace_is_that_of_the_quickest_network() -> None:
+    spec = NetworkSpec(name="a", kind="cla", base="b", input_size=96, file="f", gmac=2.0)
+    pace = Pace(views=None)
+    assert pace.least_seconds(spec, 100) == 0
+    pace.observe(spec, cells=100, seconds=10)
+    pace.observe(spec, cells=100, seconds=4)
+    pace.observe(spec, cells=100, seconds=6)
+    assert pace.least_seconds(spec, 50) == pytest.approx(2)
+
+
+def test_a_stage_that_runs_again_is_added_up() -> None:
+    report = RunReport()
+    for count in (2, 3):
+        with report.stage("submission") as facts:
+            facts["fields"] = count
+    assert report.stages["submission"]["times"] == 2 and report.stages["submission"]["fields"] == 5
+
+
 def test_the_report_says_what_fell_short(tmp_path: Path) -> None:
     report = RunReport(weights={"name": "mini", "trained": False}, device="CPU", counts={"fields": 2, "readable": 1})
     with report.stage("fields") as facts:
@@ -81,7 +103,7 @@ def test_the_report_says_what_fell_short(tmp_path: Path) -> None:
     report.problem("x", "channel green is missing")
     report.degrade("once")
     report.degrade("once")
-    report.write(tmp_path)
+    report.write(tmp_path / "run_report.json")
     values = json.loads((tmp_path / "run_report.json").read_text())
     assert values["degradations"] == ["once"]
     assert values["stages"]["fields"]["shards"] == 1

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from conftest import TinyRun
 
+from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import CellPrediction
-from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.scoring import mean_average_precision as official
 from hcpl_kernel.submission import encode_labels
 from tools.evaluate import paper, variants

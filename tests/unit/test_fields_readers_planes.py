@@ -141,7 +141,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "green has 2 pages",
     ),
-    "another format": (lambda path: Image.new("L", (64, 96)).save(path, format="BMP"), "green is not a PNG.*begins with b'BM"),
+    "another format": (
+        lambda path: Image.new("L", (64, 96)).save(path, format="BMP"),
+        "green is not a PNG.*begins with b'BM",
+    ),
 }
 
 

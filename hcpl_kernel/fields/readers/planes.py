@@ -183,7 +183,9 @@ def _open_header(stream: Any, name: str) -> Image.Image:
 
 def _exif_orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        exif = Image.Exif()
+        exif.load(image.info.get("exif", b""))
+        return int(exif.get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - damaged EXIF data say nothing about pixels: they count as absent
         return 1
 

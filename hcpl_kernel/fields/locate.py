@@ -116,7 +116,9 @@ def _by_id(
         if extension not in preference or not stem.endswith(ends):
             rest.append(name)
             continue
-        suffix, channel = next(pair for pair in by_length if stem.endswith(pair[0]))
+        for suffix, channel in by_length:
+            if stem.endswith(suffix):
+                break
         files = found.setdefault(stem[: -len(suffix)], {})
         taken = files.get(channel)
         if taken is not None:
@@ -200,7 +202,7 @@ def _usable(folder: Path, raws: list[str], fields: list[FieldFiles], warnings: l
         if reason is None:
             taken[files.id] = raw, files
         else:
-            problems.append((printable(raw), reason))
+            problems.append((printable(raw) or listed(path.name for path in files.paths.values() if path), reason))
     if not taken:
         raise InputError(f"{folder}: no usable field of view; {problems[0][0]}: {problems[0][1]}")
     return LocatedFields(tuple(files for _, files in taken.values()), tuple(problems), (*warnings, *case_warnings(taken)))

@@ -47,11 +47,22 @@ def tiff_pages(file: IO[bytes], name: str, most: int = MOST_PAGES) -> Iterator[l
                     pages.append(tiff.pages[len(pages)])
             if not pages:
                 raise Unreadable(f"is truncated or damaged: {name} has no complete page")
+            if len(pages) < most and (following := _following(tiff, pages[-1])) != 0:
+                raise Unreadable(f"is truncated or damaged: {name} has no page {len(pages) + 1} at byte {following}")
             yield pages
     except Unreadable:
         raise
     except Exception as error:  # noqa: BLE001 - damaged bytes make tifffile raise errors of every type
         raise Unreadable(f"is truncated or damaged: {name}: {_said(error)}") from error
+
+
+def _following(tiff: Any, page: Any) -> int:
+    """Where the page's directory says that the next one is; 0 after the last."""
+    form, file = tiff.tiff, tiff.filehandle
+    file.seek(page.offset)
+    count = struct.unpack(form.tagnoformat, file.read(form.tagnosize))[0]
+    file.seek(page.offset + form.tagnosize + count * form.tagsize)
+    return int(struct.unpack(form.offsetformat, file.read(form.offsetsize))[0])
 
 
 def orientation(page: Any) -> int:

@@ -60,7 +60,7 @@ def open_regular(path: Path) -> IO[bytes]:
             raise Unreadable(f"is empty: {path.name} has 0 bytes")
         if status.st_size > MAX_BYTES:
             raise Unreadable(f"is too large: {path.name} has {status.st_size} bytes, expected at most {MAX_BYTES}")
-        return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        return open(path, "rb", opener=_without_waiting)
     except FileNotFoundError as error:
         kind = "is a broken link" if os.path.islink(path) else "does not exist"
         raise Unreadable(f"is missing: {path} {kind}") from error
@@ -88,6 +88,10 @@ def check_sides(height: int, width: int, name: str) -> None:
     """
     if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
         raise Unreadable(f"is {width} x {height} px: {name}; expected sides of {MIN_SIDE} to {MAX_SIDE} px")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _kind(mode: int) -> str:

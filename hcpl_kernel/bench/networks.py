@@ -91,7 +91,7 @@ def _forward(network: CellNetwork, engine: Engine, cells: torch.Tensor) -> torch
 
 
 def _logits(network: CellNetwork, descriptors: torch.Tensor) -> torch.Tensor:
-    return network.cell_logits(descriptors)  # type: ignore[operator]
+    return network.cell_logits(descriptors)
 
 
 def measure_segmentation(ensemble: Ensemble, prepared: np.ndarray, device: torch.device) -> tuple[Timing, list[Operation]]:

@@ -23,7 +23,7 @@ SIDE = 64
 
 
 def tiny(kind: str, base: str = "test_efficientnet") -> NetworkSpec:
-    return NetworkSpec(name="tiny", kind=kind, base=base, input_size=SIDE, file="")
+    return NetworkSpec(name="tiny", kind=kind, base=base, input_size=SIDE, file="tiny.safetensors")
 
 
 def settled(spec: NetworkSpec) -> torch.nn.Module:

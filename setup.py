@@ -30,6 +30,7 @@ setup(
         "opencv-python-headless>=4.8",
         "numba>=0.59",
         "safetensors>=0.4",
+        "pydantic>=2.6",
         "xgboost>=2.0",
         "pycocotools>=2.0.7",
         "tqdm>=4.60",

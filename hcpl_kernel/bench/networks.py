@@ -92,7 +92,7 @@ def _forward(network: CellNetwork, compiled: CompiledClassifier, cells: torch.Te
 
 
 def _logits(network: CellNetwork, descriptors: torch.Tensor) -> torch.Tensor:
-    return network.cell_logits(descriptors)  # type: ignore[operator]
+    return network.cell_logits(descriptors)
 
 
 def measure_segmentation(ensemble: Ensemble, prepared: np.ndarray, device: torch.device) -> tuple[Timing, list[Operation]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hcpl_kernel
 from hcpl_kernel.doctor.report import Finding
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.fields.kaggle import INPUT_ROOT, LAYOUTS, find_competition
-from hcpl_kernel.models.ensemble import read_ensemble
-from hcpl_kernel.models.manifest import FileStatus, verify
+
+if TYPE_CHECKING:
+    from hcpl_kernel.models.manifest import FileStatus
 
 SHOWN = 3
 
@@ -64,8 +66,13 @@ def find_weights(working: Path, root: Path) -> list[Path]:
 
 def _weights_finding(folder: Path) -> Finding:
     try:
+        from hcpl_kernel.models.ensemble import read_ensemble
+        from hcpl_kernel.models.manifest import verify
+
         ensemble = read_ensemble(folder)
         statuses = verify(folder)
+    except ImportError as error:  # the doctor runs where nothing but the standard library does
+        return Finding("weights", folder.name, "problem", f"cannot be checked: {error}", "install the packages named above")
     except HcplError as error:
         return Finding("weights", folder.name, "problem", str(error), "correct or replace the folder")
     bad = [status for status in statuses if status.state in ("changed", "conflict")]

@@ -104,7 +104,7 @@ class FusionSpec:
 
     def __post_init__(self) -> None:
         if len(set(self.cell_only)) < len(self.cell_only):
-            raise ValueError("cell_only names a class twice, expected each once")
+            raise ValueError(f"cell_only: found {list(self.cell_only)}, expected each class once")
 
     def group_weight(self, group: Group) -> float:
         """The weight of a group's average."""

@@ -25,6 +25,7 @@ from hcpl_kernel.models.schema import (
     specification,
     specified,
 )
+from hcpl_kernel.models.strict_json import shown
 
 
 def _kind(name: str) -> str:
@@ -34,6 +35,13 @@ def _kind(name: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def _views(number: int) -> int:
+    if number not in VIEWS:
+        raise ValueError(f"expected one of {', '.join(map(str, VIEWS))}")
+    return number
+
+
+VIEWS = (1, 2, 4, 8)
 Mean = Annotated[Number, Field(ge=-10, le=10)]
 Deviation = Annotated[Number, Field(ge=1e-4, le=100)]
 
@@ -75,7 +83,7 @@ class NetworkSpec:
     file: FileName
     base_kwargs: Arguments = dataclasses.field(default_factory=dict)
     crop: Literal["masked", "unmasked"] = "masked"
-    views: Annotated[Integer, Literal[1, 2, 4, 8]] = 1
+    views: Annotated[Integer, AfterValidator(_views)] = 1
     mean: tuple[Mean, Mean, Mean, Mean] = (0.0, 0.0, 0.0, 0.0)
     std: tuple[Deviation, Deviation, Deviation, Deviation] = (1.0, 1.0, 1.0, 1.0)
     head_kwargs: Arguments = dataclasses.field(default_factory=dict)
@@ -94,7 +102,7 @@ class NetworkSpec:
             raise ValueError(str(error)) from error
         own = self.declared.output_count()
         if self.declared.outputs != "classes" and self.outputs not in (0, own):
-            raise ValueError(f"outputs is {self.outputs}, expected {own} of a {self.kind}")
+            raise ValueError(f"outputs: found {self.outputs}, expected {own} of a {self.kind}")
         object.__setattr__(self, "outputs", self.outputs or own)
 
     @property
@@ -111,5 +119,7 @@ class NetworkSpec:
         if self.declared.head is not None:
             return specified(self.declared.head, self.head_kwargs, "head_kwargs")
         if self.head_kwargs:
-            raise SettingsError(f"head_kwargs: a {self.kind} takes no head_kwargs, expected none")
+            raise SettingsError(
+                f"head_kwargs: found {shown(self.head_kwargs)}, expected none: a {self.kind} takes no head_kwargs"
+            )
         return None

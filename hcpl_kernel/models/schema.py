@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar
 
 import pydantic.dataclasses
 from pydantic import AfterValidator, ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import ArgsKwargs
 from typing_extensions import dataclass_transform
 
 from hcpl_kernel.errors import HcplError, SettingsError
@@ -131,6 +132,22 @@ FreeForm = Mapping[Text, Any]
 """Facts for people, bounded by what :mod:`hcpl_kernel.models.strict_json` reads."""
 
 _CONFIG = ConfigDict(extra="forbid")
+_PLAIN = {
+    "Input should be": "expected",
+    "expected greater": "expected a number greater",
+    "expected less": "expected a number less",
+    "a valid dictionary": "an object",
+    "a valid mapping": "an object",
+    "a valid tuple": "a list",
+    "a valid string": "text",
+    "a valid integer": "a whole number",
+    "a valid boolean": "true or false",
+    "a dictionary or an instance of": "an object for",
+    "Tuple should have": "expected",
+    "String should have": "expected",
+}
+"""pydantic's words -> ours."""
+_FIELD = re.compile(r"[a-z_]+: ")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, Field))
@@ -192,11 +209,14 @@ def _line(error: ValidationError, root: Any, where: str) -> str:
     elif first["type"] in ("missing", "missing_argument"):
         text = "is missing"
     else:
-        expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-        expected = expected if "expected" in expected else f"expected otherwise: {expected}"
-        found = first["input"]
-        text = f"found {shown(found)}, {expected}".replace("a valid dictionary", "an object")
-        text = text.replace("a dictionary or an instance of", "an object for")
+        text = first["msg"].removeprefix("Value error, ")
+        for library, plain in _PLAIN.items():
+            text = text.replace(library, plain)
+        if first["type"] == "value_error" and isinstance(first["input"], (Mapping, ArgsKwargs)) and _FIELD.match(text):
+            path += (text.partition(": ")[0],)  # told by the specification as a whole, of one of its fields
+            text = text.partition(": ")[2]
+        else:
+            text = f"found {shown(first['input'])}, {text}"
     at = place(path)
     separator = " " if text == "is missing" else ": "
     return f"{where}: {at}{separator}{text}{others}" if at else f"{where}: {text}{others}"

@@ -48,7 +48,7 @@ def graph_engine(request: pytest.FixtureRequest) -> GraphEngine:
 
 
 def tiny(kind: str, base: str = "test_efficientnet") -> NetworkSpec:
-    return NetworkSpec(name="tiny", kind=kind, base=base, input_size=SIDE, file="")
+    return NetworkSpec(name="tiny", kind=kind, base=base, input_size=SIDE, file="tiny.safetensors")
 
 
 def settled(spec: NetworkSpec) -> CellNetwork:

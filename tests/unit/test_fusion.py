@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hcpl_kernel.classes import CLASS_COUNT, NEGATIVE
+from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.fusion.averaging import (
-    CellPrediction,
-    DsaPrediction,
-    apply_integrity,
-    ensemble_probabilities,
-    mean_image_stream,
-    weighted_mean,
-)
+from hcpl_kernel.fusion.averaging import Predicted, apply_integrity, fuse, mean_image_stream, weighted_mean
 from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
 from hcpl_kernel.fusion.negative import apply_negative_rule
+from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.ensemble import FUSION_ORDERS, NEGATIVE_RULES, FusionSpec
+from hcpl_kernel.models.network_spec import NetworkSpec
 
+GOLDEN = Path(__file__).parent / "fusion_golden.json"
 FIELD_OF_CELL = np.array([0, 0, 1])
 FUSED, ROUTED = 0, 11
+CLASS_COUNT, NEGATIVE = len(HPA_CLASSES), 18
+
+
+def dsa(name: str, prob_image: np.ndarray, prob_cell: np.ndarray, weight: float = 1.0) -> Predicted:
+    """A dual-stream network and what it says."""
+    spec = NetworkSpec(name=name, kind="dsa", base="resnet10t", input_size=32, file="x", weight=weight)
+    return spec, Prediction(prob_cell, prob_image)
+
+
+def cell_level(name: str, prob_cell: np.ndarray, weight: float = 1.0) -> Predicted:
+    """A cell-level network and what it says."""
+    spec = NetworkSpec(name=name, kind="cla", base="resnet10t", input_size=32, file="x", weight=weight)
+    return spec, Prediction(prob_cell, None)
 
 
 def rows(*values: float) -> np.ndarray:
@@ -58,10 +73,10 @@ def test_weighted_mean() -> None:
 
 
 DSAS = (
-    DsaPrediction("d1", rows(0.5, 1.0), rows(0.8, 0.4, 0.6), 1.0),
-    DsaPrediction("d2", rows(0.9, 0.2), rows(0.4, 0.8, 0.2), 3.0),
+    dsa("d1", rows(0.5, 1.0), rows(0.8, 0.4, 0.6), 1.0),
+    dsa("d2", rows(0.9, 0.2), rows(0.4, 0.8, 0.2), 3.0),
 )
-CELL_LEVEL = (CellPrediction("c1", rows(0.5, 0.5, 1.0), 1.0), CellPrediction("c2", rows(0.1, 0.9, 0.4), 1.0))
+CELL_LEVEL = (cell_level("c1", rows(0.5, 0.5, 1.0), 1.0), cell_level("c2", rows(0.1, 0.9, 0.4), 1.0))
 
 
 def test_fuse_then_average_by_hand() -> None:
@@ -70,7 +85,7 @@ def test_fuse_then_average_by_hand() -> None:
     # Cell level: mean .3 .7 .7, x the mean image stream                                -> .24  .56  .28
     # Groups 1 : 2                                                       -> .85/3  1.71/3  .74/3
     spec = FusionSpec(cell_only=(ROUTED,), dsa_weight=1, cell_weight=2)
-    prob = ensemble_probabilities(DSAS, CELL_LEVEL, FIELD_OF_CELL, spec)
+    prob = fuse(DSAS + CELL_LEVEL, FIELD_OF_CELL, spec, HPA_CLASSES)
     np.testing.assert_allclose(prob[:, FUSED], np.array([0.85, 1.71, 0.74]) / 3, rtol=1e-5)
     # Routed: DSAs .5 .7 .3, cell level .3 .7 .7, groups 1 : 2
     np.testing.assert_allclose(prob[:, ROUTED], np.array([1.1, 2.1, 1.7]) / 3, rtol=1e-5)
@@ -80,7 +95,7 @@ def test_fuse_then_average_by_hand() -> None:
 def test_average_then_fuse_by_hand() -> None:
     # DSA cell streams .5 .7 .3, cell level .3 .7 .7, groups 1 : 1 -> .4 .7 .5; x image .8 .8 .4
     spec = FusionSpec(cell_only=(ROUTED,), order="average-then-fuse")
-    prob = ensemble_probabilities(DSAS, CELL_LEVEL, FIELD_OF_CELL, spec)
+    prob = fuse(DSAS + CELL_LEVEL, FIELD_OF_CELL, spec, HPA_CLASSES)
     np.testing.assert_allclose(prob[:, FUSED], [0.32, 0.56, 0.2], rtol=1e-5)
     np.testing.assert_allclose(prob[:, ROUTED], [0.4, 0.7, 0.5], rtol=1e-5)
 
@@ -88,30 +103,30 @@ def test_average_then_fuse_by_hand() -> None:
 @pytest.mark.parametrize("order", FUSION_ORDERS)
 def test_without_dsas_the_cell_level_networks_stand_alone(order: str) -> None:
     assert mean_image_stream([]) is None
-    prob = ensemble_probabilities([], CELL_LEVEL, FIELD_OF_CELL, FusionSpec(order=order))
+    prob = fuse(CELL_LEVEL, FIELD_OF_CELL, FusionSpec(order=order), HPA_CLASSES)
     np.testing.assert_allclose(prob, rows(0.3, 0.7, 0.7), rtol=1e-6)
 
 
 def test_without_cell_level_networks_the_dsas_stand_alone() -> None:
-    prob = ensemble_probabilities(DSAS[:1], [], FIELD_OF_CELL, FusionSpec(cell_only=()))
+    prob = fuse(DSAS[:1], FIELD_OF_CELL, FusionSpec(), HPA_CLASSES)
     np.testing.assert_allclose(prob, rows(0.4, 0.2, 0.6), rtol=1e-6)
 
 
 def test_negative_rules_by_hand() -> None:
     prob = rows(0.1, 0.2)
     prob[0, 7], prob[:, NEGATIVE] = 0.7, (0.5, 0.9)
-    assert apply_negative_rule(prob, "network") is prob
-    np.testing.assert_allclose(apply_negative_rule(prob, "complement")[:, NEGATIVE], [0.3, 0.8], rtol=1e-6)
-    np.testing.assert_allclose(apply_negative_rule(prob, "mean")[:, NEGATIVE], [0.4, 0.85], rtol=1e-6)
-    np.testing.assert_array_equal(apply_negative_rule(prob, "mean")[:, :NEGATIVE], prob[:, :NEGATIVE])
+    assert apply_negative_rule(prob, "network", NEGATIVE) is prob
+    np.testing.assert_allclose(apply_negative_rule(prob, "complement", NEGATIVE)[:, NEGATIVE], [0.3, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(apply_negative_rule(prob, "mean", NEGATIVE)[:, NEGATIVE], [0.4, 0.85], rtol=1e-6)
+    np.testing.assert_array_equal(apply_negative_rule(prob, "mean", NEGATIVE)[:, :NEGATIVE], prob[:, :NEGATIVE])
     np.testing.assert_array_equal(prob[:, NEGATIVE], np.float32([0.5, 0.9]))
     with pytest.raises(SettingsError, match="'none'"):
-        apply_negative_rule(prob, "none")
+        apply_negative_rule(prob, "none", NEGATIVE)
 
 
 def test_negative_rule_acts_on_the_joined_probabilities() -> None:
     spec = FusionSpec(cell_only=(), negative="complement")
-    prob = ensemble_probabilities([], CELL_LEVEL, FIELD_OF_CELL, spec)
+    prob = fuse(CELL_LEVEL, FIELD_OF_CELL, spec, HPA_CLASSES)
     np.testing.assert_allclose(prob[:, NEGATIVE], [0.7, 0.3, 0.3], rtol=1e-6)
 
 
@@ -126,24 +141,70 @@ def test_what_is_no_probability_is_refused_by_the_networks_name() -> None:
     broken = rows(0.5, 0.5, 0.5)
     broken[1, 4] = np.nan
     with pytest.raises(InputError, match="c9 gave values"):
-        ensemble_probabilities([], [CellPrediction("c9", broken)], FIELD_OF_CELL, FusionSpec())
+        fuse([cell_level("c9", broken)], FIELD_OF_CELL, FusionSpec(), HPA_CLASSES)
     with pytest.raises(InputError, match=r"d9 gave an array \(1, 19\), expected \(2, 19\)"):
-        odd = DsaPrediction("d9", rows(0.5), rows(0.5, 0.5, 0.5))
-        ensemble_probabilities([DSAS[0], odd], [], FIELD_OF_CELL, FusionSpec())
+        odd = dsa("d9", rows(0.5), rows(0.5, 0.5, 0.5))
+        fuse([DSAS[0], odd], FIELD_OF_CELL, FusionSpec(), HPA_CLASSES)
     with pytest.raises(InputError, match="no network"):
-        ensemble_probabilities([], [], FIELD_OF_CELL, FusionSpec())
+        fuse([], FIELD_OF_CELL, FusionSpec(), HPA_CLASSES)
 
 
 def test_no_cells_at_all() -> None:
     nothing = np.zeros((0, CLASS_COUNT), np.float32)
-    dsa = [DsaPrediction("d", rows(0.5), nothing)]
+    networks = [dsa("d", rows(0.5), nothing), cell_level("c", nothing)]
     for negative in NEGATIVE_RULES:
         spec = FusionSpec(negative=negative)
-        prob = ensemble_probabilities(dsa, [CellPrediction("c", nothing)], np.zeros(0, int), spec)
+        prob = fuse(networks, np.zeros(0, int), spec, HPA_CLASSES)
         assert prob.shape == (0, CLASS_COUNT)
 
 
-Ensemble = tuple[list[DsaPrediction], list[CellPrediction], np.ndarray, FusionSpec]
+@pytest.mark.parametrize("golden", json.loads(GOLDEN.read_text()), ids=lambda g: f"{g['order']}-{g['negative']}-{g['seed']}")
+def test_the_nineteen_classes_fuse_to_the_recorded_bytes(golden: dict[str, Any]) -> None:
+    """Recorded before networks had kinds and ensembles had classes; a changed order of sums would change the last bits."""
+    rng = np.random.default_rng(golden["seed"])
+
+    def probabilities(n: int) -> np.ndarray:
+        return rng.random((n, CLASS_COUNT), np.float32)
+
+    networks = []
+    for k in range(golden["dsas"]):
+        networks.append(dsa(f"d{k}", probabilities(5), probabilities(37), float(rng.uniform(0.1, 3))))
+    for k in range(golden["cell_level"]):
+        networks.append(cell_level(f"c{k}", probabilities(37), float(rng.uniform(0.1, 3))))
+    field_of_cell = np.sort(rng.integers(0, 5, 37))
+    spec = FusionSpec((11, 12, 15), golden["order"], golden["negative"], dsa_weight=0.7147, cell_weight=1.2853)
+    prob = fuse(networks, field_of_cell, spec, HPA_CLASSES)
+    assert hashlib.sha256(prob.tobytes()).hexdigest() == golden["sha256"]
+
+
+def test_another_list_of_classes() -> None:
+    classes = ClassList(("Nothing", "Nucleus", "Rim"), negative=0)
+    networks = [dsa("d", np.float32([[0.5, 0.5, 0.5]]), np.float32([[0.2, 0.4, 0.8]]))]
+    spec = FusionSpec(cell_only=(2,), negative="complement")
+    prob = fuse(networks, np.zeros(1, int), spec, classes)
+    np.testing.assert_allclose(prob, [[0.2, 0.2, 0.8]], rtol=1e-6)
+    with pytest.raises(SettingsError, match=r"cell_only\[0\]: found 3, expected class ids 0 to 2"):
+        fuse(networks, np.zeros(1, int), FusionSpec(cell_only=(3,)), classes)
+    with pytest.raises(SettingsError, match="classes.negative is null"):
+        fuse(networks, np.zeros(1, int), spec, ClassList(classes.names))
+    with pytest.raises(InputError, match=r"d gave an array \(1, 3\), expected \(1, 19\)"):
+        fuse(networks, np.zeros(1, int), FusionSpec(), HPA_CLASSES)
+
+
+def test_a_prediction_must_be_of_the_kind_that_the_network_declares() -> None:
+    spec, prediction = DSAS[0]
+    with pytest.raises(InputError, match="d1 is a dsa, expected an image stream"):
+        fuse([(spec, Prediction(prediction.prob_cell, None))], FIELD_OF_CELL, FusionSpec(), HPA_CLASSES)
+    with pytest.raises(InputError, match="d1 is a completeness, expected classifiers"):
+        fuse(
+            [(dataclasses.replace(spec, kind="completeness", outputs=4), prediction)],
+            FIELD_OF_CELL,
+            FusionSpec(),
+            HPA_CLASSES,
+        )
+
+
+Ensemble = tuple[list[Predicted], np.ndarray, FusionSpec]
 
 
 @st.composite
@@ -156,9 +217,8 @@ def ensembles(draw: st.DrawFn) -> Ensemble:
         # Rounded, so that exact zeros and ones occur.
         return np.clip(rng.uniform(-0.3, 1.3, (n, CLASS_COUNT)), 0, 1).astype(np.float32)
 
-    dsa = [DsaPrediction(f"d{k}", probabilities(fields), probabilities(cells), rng.uniform(0.1, 5))
-           for k in range(dsa_count)]  # fmt: skip
-    cell_level = [CellPrediction(f"c{k}", probabilities(cells), rng.uniform(0.1, 5)) for k in range(cell_count)]
+    networks = [dsa(f"d{k}", probabilities(fields), probabilities(cells), rng.uniform(0.1, 5)) for k in range(dsa_count)]
+    networks += [cell_level(f"c{k}", probabilities(cells), rng.uniform(0.1, 5)) for k in range(cell_count)]
     spec = FusionSpec(
         cell_only=tuple(draw(st.sets(st.integers(0, 18)))),
         order=draw(st.sampled_from(FUSION_ORDERS)),
@@ -166,41 +226,38 @@ def ensembles(draw: st.DrawFn) -> Ensemble:
         dsa_weight=draw(st.floats(0.1, 10)),
         cell_weight=draw(st.floats(0.1, 10)),
     )
-    return dsa, cell_level, rng.integers(0, fields, cells), spec
+    return networks, rng.integers(0, fields, cells), spec
 
 
 @settings(max_examples=60)
 @given(ensembles())
 def test_result_is_a_probability_and_does_not_depend_on_the_networks_order(ensemble: Ensemble) -> None:
-    dsa, cell_level, field_of_cell, spec = ensemble
-    prob = ensemble_probabilities(dsa, cell_level, field_of_cell, spec)
+    networks, field_of_cell, spec = ensemble
+    prob = fuse(networks, field_of_cell, spec, HPA_CLASSES)
     assert prob.shape == (len(field_of_cell), CLASS_COUNT)
     assert ((prob >= 0) & (prob <= 1)).all()
-    again = ensemble_probabilities(dsa[::-1], cell_level[::-1], field_of_cell, spec)
-    np.testing.assert_allclose(prob, again, atol=1e-6)
+    np.testing.assert_allclose(prob, fuse(networks[::-1], field_of_cell, spec, HPA_CLASSES), atol=1e-6)
 
 
 @settings(max_examples=60)
 @given(ensembles(), st.integers(0, 17), st.floats(0, 1))
 def test_a_network_that_is_surer_of_a_class_never_lowers_it(ensemble: Ensemble, label: int, level: float) -> None:
-    dsa, cell_level, field_of_cell, spec = ensemble
-    before = ensemble_probabilities(dsa, cell_level, field_of_cell, spec)[:, label]
-    for network in (*dsa, *cell_level):
-        network.prob_cell[:, label] = np.maximum(network.prob_cell[:, label], np.float32(level))
-    for network in dsa:
-        network.prob_image[:, label] = np.maximum(network.prob_image[:, label], np.float32(level))
-    after = ensemble_probabilities(dsa, cell_level, field_of_cell, spec)[:, label]
+    networks, field_of_cell, spec = ensemble
+    before = fuse(networks, field_of_cell, spec, HPA_CLASSES)[:, label]
+    for _, prediction in networks:
+        for prob in (prediction.prob_cell, prediction.prob_image):
+            if prob is not None:
+                prob[:, label] = np.maximum(prob[:, label], np.float32(level))
+    after = fuse(networks, field_of_cell, spec, HPA_CLASSES)[:, label]
     assert (after >= before - 1e-6).all()
 
 
 @settings(max_examples=40)
 @given(ensembles())
 def test_one_network_a_group_makes_both_orders_equal(ensemble: Ensemble) -> None:
-    dsa, cell_level, field_of_cell, spec = ensemble
-    values = {"cell_only": spec.cell_only, "dsa_weight": spec.dsa_weight, "cell_weight": spec.cell_weight}
+    networks, field_of_cell, spec = ensemble
+    one_each = list({spec.declared.group: (spec, prediction) for spec, prediction in networks}.values())
     first, second = (
-        ensemble_probabilities(dsa[:1], cell_level[:1] or [CellPrediction("c", np.zeros((len(field_of_cell), 19)))],
-                               field_of_cell, FusionSpec(order=order, **values))
-        for order in FUSION_ORDERS
-    )  # fmt: skip
+        fuse(one_each, field_of_cell, dataclasses.replace(spec, order=order), HPA_CLASSES) for order in FUSION_ORDERS
+    )
     np.testing.assert_allclose(first, second, atol=1e-6)

@@ -36,7 +36,7 @@ def test_an_ensemble_has_the_nine_roles(ensemble: Ensemble) -> None:
 
 def test_full_names_the_bases_and_scores_of_the_paper() -> None:
     assert FULL.fusion.cell_only == (11, 12, 15)
-    assert {(n.kind, n.base): n.value for n in FULL.networks} == {
+    assert {(n.kind, n.base): n.validation_map for n in FULL.networks} == {
         ("dsa", "tf_efficientnet_b4"): 0.547,
         ("dsa", "eca_nfnet_l1"): 0.548,
         ("dsa", "regnety_032"): 0.551,

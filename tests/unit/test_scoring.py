@@ -139,7 +139,7 @@ def test_tables_that_cannot_be_scored_are_refused():
         (truth.drop(columns="mask"), found, "ground truth: no column mask"),
         (truth, found.drop(columns="score"), "predictions: no column score"),
         (truth, found.assign(score=np.inf), "not finite"),
-        (truth, found.assign(score="high"), "no number"),
+        (truth, found.assign(score="high"), "not a number"),
         (truth.assign(label=19), found, "label 19"),
         (truth, found.assign(label=-1), "label -1"),
         (truth, found.assign(mask=None), "row 0 has no mask"),

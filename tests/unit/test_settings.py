@@ -11,6 +11,7 @@ import pytest
 
 import hcpl_kernel
 from hcpl_kernel.cli import _parser
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.ensemble import FusionSpec, read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -182,4 +183,4 @@ def test_specs_refuse_impossible_values() -> None:
     with pytest.raises(SettingsError, match="kind 'dsb'"):
         NetworkSpec(name="a", kind="dsb", base="x", input_size=96, file="f")
     with pytest.raises(SettingsError, match="class ids 0 to 18"):
-        FusionSpec(cell_only=(19,))
+        FusionSpec(cell_only=(19,)).check_classes(HPA_CLASSES)

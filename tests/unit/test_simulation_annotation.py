@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hcpl_kernel.classes import CLASS_COUNT, NEGATIVE
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.simulation.annotation import (
     CARRIER_SHARE,
     NATURAL_FREQUENCY,
+    NEGATIVE,
     SPINDLE,
     draw_cell_classes,
     draw_image_classes,
@@ -60,13 +61,13 @@ def test_some_image_labels_are_missing(labelled: list) -> None:
 
 
 def test_rare_classes_are_rare_unless_balanced(labelled: list) -> None:
-    natural = np.bincount(np.concatenate([shown for _, shown, _ in labelled]), minlength=CLASS_COUNT) / IMAGES
+    natural = np.bincount(np.concatenate([shown for _, shown, _ in labelled]), minlength=len(HPA_CLASSES)) / IMAGES
     common = NATURAL_FREQUENCY > 5
     np.testing.assert_allclose(natural[common], NATURAL_FREQUENCY[common] / 100, rtol=0.35)
     assert natural[11] < 0.012 and natural[18] < 0.012
     rng = np.random.default_rng(1)
     drawn = [draw_image_classes(rng, "balanced") for _ in range(IMAGES)]
-    balanced = np.bincount(np.concatenate(drawn), minlength=CLASS_COUNT) / IMAGES
+    balanced = np.bincount(np.concatenate(drawn), minlength=len(HPA_CLASSES)) / IMAGES
     assert balanced[:NEGATIVE].min() > 0.06 and balanced[NEGATIVE] > 0.04
 
 

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from hcpl_kernel.classes import CLASS_COUNT, NEGATIVE
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.simulation import SimulatedField, simulate_field
+from hcpl_kernel.simulation.annotation import NEGATIVE
 
 SHAPE = (320, 256)
 
@@ -34,7 +35,7 @@ def test_shapes_and_types(bits: int, dtype: type) -> None:
     assert field.image.shape == (4, *SHAPE) and field.image.dtype == dtype
     assert field.cells.shape == SHAPE and field.cells.dtype == np.int32
     assert field.nuclei.shape == SHAPE and field.nuclei.dtype == np.int32
-    assert field.cell_classes.shape == (count, CLASS_COUNT) and field.cell_classes.dtype == bool
+    assert field.cell_classes.shape == (count, len(HPA_CLASSES)) and field.cell_classes.dtype == bool
     assert field.visible.shape == (count,) and field.visible.dtype == np.float32
     assert field.truth.shape == (count,) and field.truth.dtype == bool
 
@@ -85,7 +86,7 @@ def test_one_seed_shows_the_same_cells_at_every_pixel_size() -> None:
     assert abs(large.sum() - (np.bincount(fine.cells.ravel())[1:] > 1600).sum()) <= 1
 
 
-@pytest.mark.parametrize("kind", range(CLASS_COUNT - 1))
+@pytest.mark.parametrize("kind", range(len(HPA_CLASSES) - 1))
 def test_each_class_lights_its_compartment(kind: int) -> None:
     field = simulate_field(900 + kind, classes=[kind])
     carriers = np.flatnonzero(field.cell_classes[:, kind]) + 1

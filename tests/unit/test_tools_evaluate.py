@@ -13,8 +13,10 @@ from conftest import TinyRun
 
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.averaging import CellPrediction
+from hcpl_kernel.fusion.prediction import Prediction
+from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.scoring import mean_average_precision as official
 from hcpl_kernel.submission import encode_labels
 from tools.evaluate import paper, variants
@@ -50,7 +52,7 @@ def test_a_cell_hits_the_classes_of_the_instance_that_it_covers() -> None:
     found = true.copy()
     found[10:14, :20] = 0  # half of the second cell: IoU 0.5
     found[20:23, :20] = 0  # 5 of 8 rows of the third: IoU 0.625
-    matched = match_cells([record("a", found)], truth_table("a", true, {1: [0, 16], 2: [3], 3: [5]}))
+    matched = match_cells([record("a", found)], truth_table("a", true, {1: [0, 16], 2: [3], 3: [5]}), HPA_CLASSES)
     expected = np.zeros((4, 19), bool)
     expected[0, [0, 16]] = expected[2, 5] = True
     np.testing.assert_array_equal(matched.hits, expected)
@@ -61,15 +63,15 @@ def test_truth_that_does_not_fit_is_refused() -> None:
     labels = four_cells()
     truth = truth_table("b", labels, {1: [0]})
     with pytest.raises(InputError, match="not predicted, for instance b"):
-        match_cells([record("a", labels)], truth)
+        match_cells([record("a", labels)], truth, HPA_CLASSES)
     with pytest.raises(InputError, match="is_group_of"):
-        match_cells([record("b", labels)], truth.assign(is_group_of=True))
+        match_cells([record("b", labels)], truth.assign(is_group_of=True), HPA_CLASSES)
     twice = truth_table("b", np.where(labels == 1, 1, 0), {1: [0]})
     overlapping = labels.copy()
     overlapping[7, :20] = 0
     both = pd.concat([twice, truth_table("b", np.where(overlapping == 1, 1, 0), {1: [0]})])
     with pytest.raises(InputError, match="overlap each other"):
-        match_cells([record("b", labels)], both)
+        match_cells([record("b", labels)], both, HPA_CLASSES)
 
 
 def test_cells_that_are_no_ground_truth_count_neither_way() -> None:
@@ -108,7 +110,7 @@ def test_resampled_metric_is_the_scorers_on_copied_images(seed: int) -> None:
         truth_table(n, labels, {c: rng.choice(4, 2, replace=False).tolist() for c in rng.choice(4, 3, False) + 1})
         for n in names
     )
-    matched = match_cells([record(n, labels) for n in names], truth)
+    matched = match_cells([record(n, labels) for n in names], truth, HPA_CLASSES)
     scores = rng.random((12, 19))
     copies = rng.multinomial(3, [1 / 3] * 3, size=3)
     found = average_precisions(scores, matched, copies)
@@ -152,7 +154,7 @@ def test_fields_are_grouped_by_their_cut_cells() -> None:
         maps.append(labels)
     truth = pd.concat(truth_table(n, labels, {4: [0]}) for n, labels in zip(names, maps, strict=True))
     records = [record(n, labels) for n, labels in zip(names, maps, strict=True)]
-    matched = match_cells(records, truth)
+    matched = match_cells(records, truth, HPA_CLASSES)
     bare = np.zeros((12, 19), np.float32)
     bare[:, 0] = [0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.5]
     weighted = bare.copy()
@@ -202,11 +204,11 @@ def test_a_whole_image_classifier_says_the_same_of_every_cell(tiny_run: TinyRun)
     run = open_run(tiny_run.work, tiny_run.weights)
     frame = np.ones((run.records[0].height, run.records[0].width), np.int32)
     prob = np.random.default_rng(0).random((len(run.ids), 19), np.float32)
+    spec = NetworkSpec(name="whole_image", kind="cla", base="test_resnet", input_size=32, file="whole_image.safetensors")
     whole = dataclasses.replace(
         run,
         records=tuple(record(name, frame) for name in run.ids),
-        dsa=(),
-        cell_level=(CellPrediction("whole_image", prob, 1.0),),
+        predictions=((spec, Prediction(prob, None)),),
     )
     first = next(variants.variants(run, whole))
     assert first.name == variants.WHOLE_IMAGE

@@ -13,6 +13,7 @@ import torch
 from conftest import TinyRun
 from torch import Tensor, nn
 
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.networks.loading import load_network
@@ -98,16 +99,16 @@ def test_the_most_probable_cells_of_all_fields_are_shown() -> None:
 
 def test_single_labels_of_cells_and_of_images(tmp_path: Path) -> None:
     (tmp_path / "cells.csv").write_text("ID,cell,classes,visible\na,1,3,1\na,2,3|16,1\na,3,,1\n")
-    of_cell = read_single_labels(tmp_path / "cells.csv")
+    of_cell = read_single_labels(tmp_path / "cells.csv", HPA_CLASSES)
     assert [of_cell("a", cell) for cell in (1, 2, 3, 4)] == [3, None, None, None] and of_cell("b", 1) is None
     (tmp_path / "train.csv").write_text("ID,Label\na,7\nb,7|0\n")
-    of_image = read_single_labels(tmp_path / "train.csv")
+    of_image = read_single_labels(tmp_path / "train.csv", HPA_CLASSES)
     assert of_image("a", 99) == 7 and of_image("b", 1) is None
     (tmp_path / "other.csv").write_text("x,y\n1,2\n")
     with pytest.raises(InputError, match="no column ID"):
-        read_single_labels(tmp_path / "other.csv")
+        read_single_labels(tmp_path / "other.csv", HPA_CLASSES)
     with pytest.raises(InputError, match="cannot be read"):
-        read_single_labels(tmp_path / "absent.csv")
+        read_single_labels(tmp_path / "absent.csv", HPA_CLASSES)
 
 
 def test_pca_shows_the_directions_of_most_variance() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from conftest import TinyRun
 
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.fusion.averaging import CellPrediction
+from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.ensemble import FusionSpec, read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from tools.evaluate import variants
@@ -83,20 +84,25 @@ def test_weights_have_a_mean_of_one() -> None:
     assert relative_weights({"a": 0.0}) == {"a": 1.0}
 
 
+def named(name: str) -> NetworkSpec:
+    return NetworkSpec(name=name, kind="cla", base="test_resnet", input_size=32, file=f"{name}.safetensors")
+
+
 def test_a_higher_power_leaves_the_word_to_the_better_network() -> None:
     """One network knows, another says the opposite more loudly."""
     knows = np.zeros((2, 19), np.float32)
     knows[:, 0] = 0.2, 0.1
     errs = np.zeros((2, 19), np.float32)
     errs[:, 0] = 0, 0.9
-    cells = [CellPrediction("knows", knows), CellPrediction("errs", errs)]
+    cells = [(named(name), Prediction(prob, None)) for name, prob in (("knows", knows), ("errs", errs))]
 
     def value(prob: np.ndarray) -> float:
         return float(prob[0, 0] > prob[1, 0])
 
-    tried = weightings([], cells, np.zeros(2, np.int64), {"knows": 0.6, "errs": 0.3}, FusionSpec(), value)
+    tried = weightings(cells, np.zeros(2, np.int64), {"knows": 0.6, "errs": 0.3}, FusionSpec(), HPA_CLASSES, value)
     # The knowing one needs nine times the other's weight.
-    assert [(w.power, w.value, w.dsa, w.cell) for w in tried] == [(1, 0, 1, 1), (2, 0, 1, 1), (4, 1, 1, 1), (8, 1, 1, 1)]
+    assert [(w.power, w.value) for w in tried] == [(1, 0), (2, 0), (4, 1), (8, 1)]
+    assert all(w.groups == {"dsa": 1, "cell": 1} for w in tried)
     assert tried[2].networks["knows"] / tried[2].networks["errs"] == pytest.approx(16, rel=0.01)
 
 

@@ -78,7 +78,7 @@ def ensemble(tmp_path: Path) -> Ensemble:
         "networks": [dataclasses.asdict(part) for part in ensemble.networks],
         "fusion": dataclasses.asdict(FusionSpec()),
     }
-    text = json.dumps({"schema": 1, "name": "tiny", "provenance": {}, **sections})
+    text = json.dumps({"schema": 2, "name": "tiny", "provenance": {}, **sections})
     (tmp_path / "ensemble.json").write_text(text)
     return read_ensemble(tmp_path)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.models.ensemble import SegmentationSpec
+from hcpl_kernel.models.ensemble import Architecture, SegmentationSpec
 from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.segmentation import Segmentator, build_segmentation
 from hcpl_kernel.segmentation.hpa_networks import MEAN, NETWORK_PIXEL_SIZE, STD
@@ -44,7 +44,7 @@ class SegmentationTraining:
         weights_dtype: "float16" or "float32".
     """
 
-    architecture: str
+    architecture: Architecture
     files: Mapping[str, str]
     nuclei: RunSettings
     cell: RunSettings

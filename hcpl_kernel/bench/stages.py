@@ -8,15 +8,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hcpl_kernel.bench.random_geometry import write_random_geometry
 from hcpl_kernel.bench.sample import PIXEL_SIZE, SampleField
 from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.classes import CLASS_COUNT
 from hcpl_kernel.fields.readers.planes import read_field
-from hcpl_kernel.integrity.completeness import BAND_COUNT
+from hcpl_kernel.integrity.cut_bands import BAND_COUNT
 from hcpl_kernel.integrity.geometry import geometry_features
-from hcpl_kernel.integrity.geometry_model import GeometryModel, seed_geometry
+from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.pipeline.field_stage import LABELLERS, _write_labels
 from hcpl_kernel.pipeline.inference import Prediction
@@ -83,7 +84,7 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
         [FieldRecord(f"field_{i}", height, width, None, table, masks, features) for i in range(FIELDS_PER_SHARD)]
     )
     _write_predictions(ensemble, shard.prediction_path, cells=FIELDS_PER_SHARD * len(table))
-    seed_geometry(folder / "geometry.ubj", seed=0)
+    write_random_geometry(folder / "geometry.ubj", seed=0)
     geometry = GeometryModel.load(folder / "geometry.ubj")
 
     def fuse_and_write() -> None:

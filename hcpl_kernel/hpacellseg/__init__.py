@@ -43,7 +43,7 @@ class CellSegmentator:
             `.pth` file that has its converted `.safetensors` sibling.
         scale_factor: how much smaller the networks see the images; 0.25 is right for 0.08 um per pixel.
         device: "cpu", "cuda" or "cuda:<n>"; without a GPU, the CPU is used with a warning.
-        padding: reflect the images at their edges before the networks see them; needed for sizes that are no multiple
+        padding: reflect the images at their edges before the networks see them; needed for sizes that are not a multiple
             of 32 after scaling.
         multi_channel_model: whether `cell_model` takes microtubules, ER and nuclei; otherwise the ER channel is 0.
 
@@ -151,7 +151,7 @@ def label_cell(nuclei_pred: NDArray[np.uint8], cell_pred: NDArray[np.uint8]) -> 
         nuclei_pred, cell_pred: (H, W, 3) uint8 as `pred_nuclei` and `pred_cells` give them.
 
     Returns:
-        `(nuclei_labels, cell_labels)`, (H, W) uint16, 0 = background; a nucleus bears its cell's id.
+        `(nuclei_labels, cell_labels)`, (H, W) uint16, 0 = background; a nucleus carries its cell's id.
 
     Raises:
         InputError: if the maps have another shape or dtype, or different sizes.

@@ -24,13 +24,11 @@ REQUIRED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("xgboost",), "2.0"),
     (("pycocotools",), "2.0.7"),
     (("tqdm",), "4.60"),
+    (("pillow",), "9.1"),
     (("psutil",), "5.9"),
 )
 # What brings more when it is there: (distribution, oldest supported release, what it is for).
-OPTIONAL = (
-    ("openvino", "2024.4", "the faster CPU engine (--engine openvino)"),
-    ("matplotlib", "3.7", "pictures of the demo and the notebook"),
-)
+OPTIONAL = (("openvino", "2024.4", "the faster CPU engine (--engine openvino)"),)
 
 Versions = Callable[[str], str | None]
 

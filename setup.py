@@ -37,14 +37,20 @@ setup(
         "pillow>=9.1",
         "tifffile>=2023.2",
         "psutil>=5.9",
-        "matplotlib>=3.7",
     ],
     extras_require={
         "cpu": ["openvino>=2024.4"],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "torch>=2.5"],
-        "explain": ["umap-learn>=0.5", "scikit-learn>=1.3"],
+        "notebook": ["ipython>=7"],
         "reference": ["kymatio>=0.3", "scikit-image>=0.25"],
-        "train": ["lightning-fabric>=2.4"],
+        "tools": [
+            "lightning-fabric>=2.4",
+            "matplotlib>=3.7",
+            "nbformat>=5.0",
+            "scikit-learn>=1.3",
+            "scipy>=1.10",
+            "umap-learn>=0.5",
+        ],
     },
     entry_points={"console_scripts": ["hcpl = hcpl_kernel.cli:main"]},
 )

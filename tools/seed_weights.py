@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hcpl_kernel.bench.random_geometry import write_random_geometry
 from hcpl_kernel.errors import HcplError, WeightsError
-from hcpl_kernel.integrity.geometry_model import seed_geometry
 from hcpl_kernel.models.ensemble import (
     GeometrySpec,
     SegmentationSpec,
@@ -63,7 +63,7 @@ def seed_folder(folder: Path, seed: int) -> list[Path]:
         path = member(folder, part.file)
         own_seed = zlib.crc32(f"{seed} {part.file}".encode())
         if isinstance(part, GeometrySpec):
-            seed_geometry(path, own_seed)
+            write_random_geometry(path, own_seed)
         else:
             with atomic_path(path) as temporary:
                 save_file(seeded(part, own_seed).state_dict(), temporary)

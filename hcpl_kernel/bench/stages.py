@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import xgboost
 
+from hcpl_kernel.bench.random_geometry import write_random_geometry
 from hcpl_kernel.bench.sample import PIXEL_SIZE, SampleField
 from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
@@ -19,7 +19,7 @@ from hcpl_kernel.export.submission_csv import submission_csv
 from hcpl_kernel.fields.readers import read_field
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.integrity.geometry import geometry_features
-from hcpl_kernel.integrity.geometry_model import FEATURES, OBJECTIVE, GeometryModel
+from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.pipeline.field_work import write_label_map
 from hcpl_kernel.pipeline.part import CutShard
@@ -80,7 +80,8 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
     cut = CutShard(tuple(records), crop_size=0, label_maps={})
     predictions = _random_predictions(ensemble, cut)
     keys = dict.fromkeys(predictions, "")
-    geometry = _random_geometry(folder)
+    write_random_geometry(folder / "geometry.ubj", seed=0)
+    geometry = GeometryModel.load(folder / "geometry.ubj")
 
     def fuse_and_write() -> None:
         part = join(cut, predictions, keys, ensemble.networks, ensemble, geometry)
@@ -108,11 +109,3 @@ def _random_predictions(ensemble: Ensemble, cut: CutShard) -> dict[str, Predicti
         predictions[spec.name] = Prediction(prob, image)
     return predictions
 
-
-def _random_geometry(folder: Path) -> GeometryModel:
-    """A geometry model of the usual size that has learned nothing."""
-    rng = np.random.default_rng(0)
-    data = xgboost.DMatrix(rng.random((512, len(FEATURES))), rng.random(512) < 0.5, feature_names=list(FEATURES))
-    path = folder / "geometry.ubj"
-    xgboost.train({"objective": OBJECTIVE, "max_depth": 4, "nthread": 1}, data, num_boost_round=150).save_model(path)
-    return GeometryModel.load(path)

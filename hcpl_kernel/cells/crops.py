@@ -28,7 +28,7 @@ def to_display_bytes(image: np.ndarray) -> np.ndarray:
 def crop_cells(pixels: np.ndarray, labels: np.ndarray, table: CellTable, size: int) -> np.ndarray:
     """Crop and resize every cell of a field.
 
-    The square has the longer side of the cell's box and its centre; what lies outside the frame is black. Shrinking
+    The square has the longer side of the cell's box and its centre; what is outside of the frame is black. Shrinking
     samples by area, enlarging linearly (our choice).
 
     Args:
@@ -58,7 +58,7 @@ def crop_cells(pixels: np.ndarray, labels: np.ndarray, table: CellTable, size: i
 
 
 def _inside(places: np.ndarray, weights: np.ndarray, shift: int, size: int) -> Plan:
-    """A plan on an axis of `size` positions on which its own lie shifted; what lies beyond either end counts nothing."""
+    """A plan on an axis of `size` positions on which its own are shifted; positions beyond either end have weight 0."""
     shifted = places.astype(np.int64) + shift
     inside = (shifted >= 0) & (shifted < size)
     return np.clip(shifted, 0, size - 1).astype(np.uint64), weights * inside

@@ -1,4 +1,4 @@
-"""The on-disk store of cell crops: one memory-mapped array a shard of fields, written once and read by every network."""
+"""The on-disk store of cell crops: one memory-mapped array per shard of fields, written once and read by every network."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _write_safetensors(target: Path, path: Path, content: TorchFile, state: Stat
     """Write the tensors one after the other, so that memory holds one of them at a time.
 
     The format: the header's length (8 bytes, little-endian), the header (JSON, padded with blanks to a multiple of 8),
-    then the values in the order of the header's offsets; larger elements come first, so that all lie aligned.
+    then the values in the order of the header's offsets; larger elements come first, so that all are aligned.
     """
     sizes = {name: tensor.numel * NUMPY_DTYPES[tensor.storage.dtype].itemsize for name, tensor in state.tensors.items()}
     total = sum(sizes.values())

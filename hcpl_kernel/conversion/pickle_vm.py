@@ -33,7 +33,7 @@ CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()
 CONTAINERS: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list}
 
 
-class InertMachine:
+class PickleVM:
     """Runs one pickle program.
 
     Args:
@@ -64,8 +64,8 @@ class InertMachine:
                     return self._stack.pop()
                 self._step(opcode.name, argument)
         except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
-            raise WeightsError(f"{self.where} is no intact torch file: {type(error).__name__}: {error}") from error
-        raise WeightsError(f"{self.where} is no intact torch file: its pickle does not end")
+            raise WeightsError(f"{self.where} is not an intact torch file: {type(error).__name__}: {error}") from error
+        raise WeightsError(f"{self.where} is not an intact torch file: its pickle does not end")
 
     def spend(self, operations: int) -> None:
         """Count work against :data:`MAX_OPERATIONS`, so that a small file cannot ask for unbounded memory."""
@@ -179,7 +179,7 @@ class InertMachine:
     def _stack_global(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
         if type(name) is not str or type(module) is not str:
-            raise self.refuse("names a class by something that is no text")
+            raise self.refuse("names a class by something that is not text")
         self._stack.append(Named(f"{module}.{name}"))
 
     def _inst(self, argument: str) -> None:
@@ -216,7 +216,7 @@ class InertMachine:
         if not isinstance(function, Named) or function.full_name not in CALLS:
             raise self.refuse(f"calls {describe(function)}")
         if type(arguments) is not tuple:
-            raise self.refuse(f"calls {function.full_name} with arguments that are no tuple")
+            raise self.refuse(f"calls {function.full_name} with arguments that are not a tuple")
         return CALLS[function.full_name](self, function, arguments)
 
     def _build(self, _: Any) -> None:
@@ -235,30 +235,30 @@ class InertMachine:
         self._stack.append(self._persistent(self._stack.pop()))
 
 
-OPERATIONS: dict[str, Callable[[InertMachine, Any], None]] = {
-    "MARK": InertMachine._mark,
-    "POP": InertMachine._pop,
-    "POP_MARK": InertMachine._pop_mark,
-    "DUP": InertMachine._dup,
-    "TUPLE": InertMachine._tuple,
-    "TUPLE1": lambda machine, _: machine._short_tuple(1),
-    "TUPLE2": lambda machine, _: machine._short_tuple(2),
-    "TUPLE3": lambda machine, _: machine._short_tuple(3),
-    "LIST": InertMachine._list,
-    "FROZENSET": InertMachine._list,
-    "DICT": InertMachine._dict,
-    "APPEND": InertMachine._append,
-    "APPENDS": InertMachine._appends,
-    "ADDITEMS": InertMachine._appends,
-    "SETITEM": InertMachine._setitem,
-    "SETITEMS": InertMachine._setitems,
-    "GLOBAL": InertMachine._global,
-    "STACK_GLOBAL": InertMachine._stack_global,
-    "INST": InertMachine._inst,
-    "OBJ": InertMachine._obj,
-    "NEWOBJ": InertMachine._newobj,
-    "NEWOBJ_EX": InertMachine._newobj_ex,
-    "REDUCE": InertMachine._reduce,
-    "BUILD": InertMachine._build,
-    "BINPERSID": InertMachine._binpersid,
+OPERATIONS: dict[str, Callable[[PickleVM, Any], None]] = {
+    "MARK": PickleVM._mark,
+    "POP": PickleVM._pop,
+    "POP_MARK": PickleVM._pop_mark,
+    "DUP": PickleVM._dup,
+    "TUPLE": PickleVM._tuple,
+    "TUPLE1": lambda vm, _: vm._short_tuple(1),
+    "TUPLE2": lambda vm, _: vm._short_tuple(2),
+    "TUPLE3": lambda vm, _: vm._short_tuple(3),
+    "LIST": PickleVM._list,
+    "FROZENSET": PickleVM._list,
+    "DICT": PickleVM._dict,
+    "APPEND": PickleVM._append,
+    "APPENDS": PickleVM._appends,
+    "ADDITEMS": PickleVM._appends,
+    "SETITEM": PickleVM._setitem,
+    "SETITEMS": PickleVM._setitems,
+    "GLOBAL": PickleVM._global,
+    "STACK_GLOBAL": PickleVM._stack_global,
+    "INST": PickleVM._inst,
+    "OBJ": PickleVM._obj,
+    "NEWOBJ": PickleVM._newobj,
+    "NEWOBJ_EX": PickleVM._newobj_ex,
+    "REDUCE": PickleVM._reduce,
+    "BUILD": PickleVM._build,
+    "BINPERSID": PickleVM._binpersid,
 }

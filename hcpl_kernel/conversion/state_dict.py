@@ -11,9 +11,11 @@ from hcpl_kernel.conversion.inert import StandIn, TensorRecord
 from hcpl_kernel.errors import UnsafePickleError, WeightsError
 
 # Where checkpoints keep the network, in the order of preference.
-CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
-# What DataParallel and torch.compile put before every name.
-WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net")
+# What DataParallel, torch.compile and a Lightning module whose network is its `model` put before every name.
+WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
+# Lightning writes its version into a checkpoint; beside `model.` its state dict may hold losses and metrics.
+LIGHTNING_KEY, LIGHTNING_PREFIX = "pytorch-lightning_version", "model."
 # Our choice: far above any real network, so that a forged tree cannot keep the walk busy for ever.
 MAX_MODULES = 100_000
 MAX_DEPTH = 100
@@ -26,7 +28,7 @@ class StateDict:
     Attributes:
         tensors: name -> tensor.
         origin: what the file held, for the provenance ("module pytorch_zoo.unet.DPNUnet", "state dict").
-        dropped: names that were left out, as no tensors or as derived values.
+        dropped: names that were left out, because they are not tensors or are derived values.
         renamed: how many names were changed.
     """
 
@@ -46,6 +48,7 @@ def find_state_dict(content: Any, where: str) -> StateDict:
         UnsafePickleError: if its module tree is endless or absurdly large.
     """
     network, path = _network(content, where)
+    by_lightning = LIGHTNING_KEY in _pairs(content)
     if _is_module(network):
         origin = f"module {network.kind.full_name}"
         found = _unique(_module_tensors(network, where), where)
@@ -54,7 +57,9 @@ def find_state_dict(content: Any, where: str) -> StateDict:
         origin = "state dict"
         pairs = _pairs(network)
         found = {name: value for name, value in pairs.items() if _is_named_tensor(name, value)}
-        dropped = [str(name) for name, value in pairs.items() if type(name) is str and name not in found]
+        if by_lightning and any(name.startswith(LIGHTNING_PREFIX) for name in found):
+            found = {name: value for name, value in found.items() if name.startswith(LIGHTNING_PREFIX)}
+        dropped = [str(name) for name in pairs if type(name) is str and name not in found]
     names = _without_wrappers({name: name for name in found})
     names, derived = _timm_swin_names(names)
     tensors = {names[name]: found[name] for name in names}
@@ -77,17 +82,30 @@ def _network(content: Any, where: str) -> tuple[Any, list[str]]:
         if _is_module(content):
             return content, path
         pairs = _pairs(content)
-        if any(_is_named_tensor(name, value) for name, value in pairs.items()):
-            return content, path
-        key = next((key for key in CHECKPOINT_KEYS if key in pairs), None)
+        key = next((key for key in CHECKPOINT_KEYS if key in pairs and _is_nested(pairs[key])), None)
         if key is None or len(path) == MAX_DEPTH:
-            held = ", ".join(repr(name) for name in list(pairs)[:8] if type(name) is str) or _kind(content)
-            raise WeightsError(
-                f"{where} holds no network: expected a module, a state dict, or a checkpoint with one under "
-                f"{', '.join(CHECKPOINT_KEYS)}; found {held}"
-            )
+            break
         path.append(key)
         content = pairs[key]
+    others = [repr(name) for name, value in pairs.items() if type(name) is str and _holds_tensors(value)]
+    if not others and any(_is_named_tensor(name, value) for name, value in pairs.items()):
+        return content, path
+    held = ", ".join(repr(name) for name in list(pairs)[:8] if type(name) is str) or _kind(content)
+    also = f"; tensors are under {', '.join(others[:8])}, save the network's state_dict() alone" if others else ""
+    raise WeightsError(
+        f"{where} holds no network: expected a module, a state dict, or a checkpoint with one under "
+        f"{', '.join(CHECKPOINT_KEYS)}; found {held}{also}"
+    )
+
+
+def _is_nested(value: Any) -> bool:
+    """A module or a dictionary, which may hold a network; a tensor may not."""
+    return _is_module(value) or bool(_pairs(value))
+
+
+def _holds_tensors(value: Any) -> bool:
+    """A module, or a dictionary with tensors: beside such, single tensors (a loss) are not a network."""
+    return _is_module(value) or any(_is_named_tensor(name, inner) for name, inner in _pairs(value).items())
 
 
 def _is_module(value: Any) -> bool:
@@ -134,7 +152,7 @@ def _module_tensors(root: StandIn, where: str) -> Iterator[tuple[str, TensorReco
         children = [(name, child) for name, child in _pairs(module.state["_modules"]).items() if child is not None]
         for name, child in reversed(children):
             if type(name) is not str or not _is_module(child):
-                raise WeightsError(f"{where}: {prefix}{name} is no module but a {_kind(child)}")
+                raise WeightsError(f"{where}: {prefix}{name} is not a module but a {_kind(child)}")
             pending.append((child, f"{prefix}{name}.", depth + 1))
 
 
@@ -150,9 +168,9 @@ def _unique(pairs: Iterator[tuple[str, TensorRecord]], where: str) -> dict[str, 
 
 
 def _without_wrappers(names: dict[str, str]) -> dict[str, str]:
-    for prefix in WRAPPER_PREFIXES * 2:
-        if all(name.startswith(prefix) for name in names.values()):
-            names = {old: name.removeprefix(prefix) for old, name in names.items()}
+    for prefix in WRAPPER_PREFIXES:
+        if names and all(name.startswith(prefix) for name in names.values()):
+            return _without_wrappers({old: name.removeprefix(prefix) for old, name in names.items()})
     return names
 
 

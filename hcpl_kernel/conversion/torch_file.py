@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from hcpl_kernel.conversion.inert import Named, Storage, TensorRecord
-from hcpl_kernel.conversion.pickle_vm import InertMachine
+from hcpl_kernel.conversion.pickle_vm import PickleVM
 from hcpl_kernel.errors import UnsafePickleError, WeightsError
 
 # Names of storage classes -> (dtype, the NumPy dtype of the same bytes). bfloat16 has none, so its bits are integers.
@@ -91,12 +91,15 @@ def read_torch_file(path: Path) -> TorchFile:
         WeightsError: if the file is absent, damaged, big endian, or of a kind that is not read (tar, TorchScript).
     """
     path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; give the .pth file to convert")
     if not path.is_file():
-        raise WeightsError(f"{path} does not exist; give the .pth file to convert")
+        raise WeightsError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; give the .pth file to convert")
     if path.stat().st_size == 0:
         raise WeightsError(f"{path} is empty; copy or download it again")
     with open(path, "rb") as file:
         head = file.read(512)
+        _refuse_text(path, head)
         if head.startswith(ZIP_SIGNATURE):
             return _read_zip(path, file)
         if head[257:262] == b"ustar":
@@ -107,12 +110,21 @@ def read_torch_file(path: Path) -> TorchFile:
             return _read_legacy(path, mapped)
 
 
+def _refuse_text(path: Path, head: bytes) -> None:
+    """Name what downloads leave in place of a file."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<!--", b"<?xml")):
+        raise WeightsError(f"{path} is a web page, not a torch file; open its address in a browser and download the file")
+    if start.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path} is a Git LFS pointer: fetch the file itself (git lfs pull)")
+
+
 def _read_zip(path: Path, file: IO[bytes]) -> TorchFile:
     try:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
-        raise WeightsError(f"{path} is no intact zip archive ({error}); copy or download it again") from error
+        raise WeightsError(f"{path} is not an intact zip archive ({error}); copy or download it again") from error
     entries = {info.filename: info for info in infos}
     if len(entries) != len(infos):
         raise UnsafePickleError(f"{path}: its zip archive has entries of the same name, so programs may disagree about it")
@@ -142,7 +154,7 @@ def _read_zip(path: Path, file: IO[bytes]) -> TorchFile:
     first, size = payload(programs[0], limit=MAX_PROGRAM_BYTES)
     file.seek(first)
     program = io.BytesIO(file.read(size))
-    content = InertMachine(str(path), lambda pid: _storage(path, pid, locate)).run(program)
+    content = PickleVM(str(path), lambda pid: _storage(path, pid, locate)).run(program)
     return TorchFile(path, "zip", content, ranges)
 
 
@@ -183,7 +195,7 @@ def _read_legacy(path: Path, mapped: mmap.mmap) -> TorchFile:
         return found
 
     def program(persistent: Callable[[Any], Any]) -> Any:
-        return InertMachine(str(path), persistent).run(mapped)  # type: ignore[arg-type]
+        return PickleVM(str(path), persistent).run(mapped)  # type: ignore[arg-type]
 
     if program(no_storage) != LEGACY_MAGIC:
         raise WeightsError(f"{path} was not written by torch.save; expected a torch file (.pth, .pt, .ckpt)")
@@ -237,7 +249,7 @@ def _storage(path: Path, pid: Any, locate: Callable[[str], int] | None) -> Stora
         return Storage(key, dtype, numel)
     view_good = type(view[0]) is tuple and len(view[0]) == 3 and all(type(n) is int and n >= 0 for n in view[0][1:])
     if not view_good or view[0][1] + view[0][2] > numel:
-        raise WeightsError(f"{path}: a view of storage {key!r:.60} lies outside it; the file is damaged or forged")
+        raise WeightsError(f"{path}: a view of storage {key!r:.60} is outside of it; the file is damaged or forged")
     return Storage(key, dtype, numel=view[0][2], start=view[0][1])
 
 

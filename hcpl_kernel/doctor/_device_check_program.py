@@ -1,7 +1,7 @@
 """Run as a program in a process of its own: a real convolution on one device, its result as one line of JSON.
 
-The import of torch, the first use of a GPU and the convolution may each raise, crash or hang; `probe.py` reads what is
-left of it.
+The import of torch, the first use of a GPU and the convolution may each raise, crash or hang; `device_check.py` reads
+what is left of it.
 """
 
 from __future__ import annotations

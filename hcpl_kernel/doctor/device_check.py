@@ -25,7 +25,7 @@ WAYS_OUT = (
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a probe left.
+    """What the check of a device left behind.
 
     Attributes:
         device: "cpu" or "cuda:<index>".
@@ -40,7 +40,7 @@ class Outcome:
     last: str = ""
 
 
-Probe = Callable[[str], Outcome]
+DeviceCheck = Callable[[str], Outcome]
 
 
 def check_device(device: str, timeout: float = TIMEOUT) -> Outcome:
@@ -63,7 +63,7 @@ def check_device(device: str, timeout: float = TIMEOUT) -> Outcome:
 
 
 def parse(device: str, code: int, stdout: str, stderr: str) -> Outcome:
-    """The outcome of a probe that has ended, from its exit status and what it printed."""
+    """The outcome of a check that has ended, from its exit status and what it printed."""
     last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
     for line in reversed(stdout.splitlines()):
         if line.startswith(MARK):
@@ -74,21 +74,21 @@ def parse(device: str, code: int, stdout: str, stderr: str) -> Outcome:
     return Outcome(device, None, code, last)
 
 
-def check_devices(probe: Probe = check_device, driver_gpus: int | None = None) -> Iterator[Finding]:
+def check_devices(check: DeviceCheck = check_device, driver_gpus: int | None = None) -> Iterator[Finding]:
     """The CPU, then every GPU that torch sees.
 
     Args:
-        probe: how a device is probed.
+        check: how a device is checked.
         driver_gpus: how many GPUs the driver lists; None asks `nvidia-smi`.
     """
-    cpu = probe("cpu")
+    cpu = check("cpu")
     yield diagnose(cpu)
     if cpu.result is None or cpu.result.get("import_failed"):
         # Without torch nothing can be said of the GPUs.
         return
     about, seen = cpu.result, int(cpu.result["gpus"])
     for index in range(seen):
-        yield diagnose(probe(f"cuda:{index}"))
+        yield diagnose(check(f"cuda:{index}"))
     listed = count_driver_gpus() if driver_gpus is None else driver_gpus
     if listed > seen:
         advice = (
@@ -112,7 +112,7 @@ def count_driver_gpus() -> int:
 
 
 def diagnose(outcome: Outcome) -> Finding:
-    """What a probe's outcome means, and the way out."""
+    """What a check's outcome means, and the way out."""
     check = "cpu" if outcome.device == "cpu" else "gpu"
     result = outcome.result or {}
 
@@ -124,7 +124,7 @@ def diagnose(outcome: Outcome) -> Finding:
         return problem("the convolution did not end in time, the process was ended", elsewhere)
     if outcome.result is None:
         how = f"was killed by {_signal(-outcome.code)}" if outcome.code < 0 else f"exited with {outcome.code}"
-        return problem(f"the probe {how}{f': {outcome.last}' if outcome.last else ''}", elsewhere)
+        return problem(f"the check {how}{f': {outcome.last}' if outcome.last else ''}", elsewhere)
     error = result.get("error")
     if error is None:
         return Finding(check, outcome.device, "ok", _works(result))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hcpl_kernel.doctor.device_check import Probe, check_device, check_devices
+from hcpl_kernel.doctor.device_check import DeviceCheck, check_device, check_devices
 from hcpl_kernel.doctor.hardware import DISK_WISHED, check_cores, check_folder, check_memory, scratch_folder
 from hcpl_kernel.doctor.inputs import check_data, check_weights
 from hcpl_kernel.doctor.packages import check_packages, check_python
@@ -15,7 +15,7 @@ FIT, NOT_FIT = 0, 1
 
 
 def examine(
-    working: Path | None = None, scratch: Path | None = None, inputs: Path = INPUT_ROOT, probe: Probe = check_device
+    working: Path | None = None, scratch: Path | None = None, inputs: Path = INPUT_ROOT, check: DeviceCheck = check_device
 ) -> DoctorReport:
     """Check everything that a run needs. Nothing is changed; a small temporary file is written and removed.
 
@@ -23,14 +23,14 @@ def examine(
         working: the folder that a run writes to; default: the current one.
         scratch: the folder for label maps and crops; default: Kaggle's, or the system's.
         inputs: where Kaggle mounts a notebook's inputs.
-        probe: how a device is probed.
+        check: how a device is checked.
     """
     working = Path.cwd() if working is None else working
     return DoctorReport(
         (
             check_python(),
             *check_packages(),
-            *check_devices(probe),
+            *check_devices(check),
             check_memory(),
             check_cores(),
             *check_folder("working folder", working),

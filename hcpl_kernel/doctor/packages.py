@@ -25,6 +25,7 @@ REQUIRED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("xgboost",), "2.0"),
     (("pycocotools",), "2.0.7"),
     (("tqdm",), "4.60"),
+    (("pillow",), "9.1"),
     (("psutil",), "5.9"),
 )
 # What brings more when it is there: (distribution, oldest supported release, what it is for).
@@ -32,7 +33,6 @@ OPTIONAL = (
     ("openvino", "2024.4", "the faster CPU engine (--engine openvino)"),
     ("onnxruntime", "1.18", "ONNX Runtime as an engine (--engine onnx)"),
     ("onnx", "1.16", "what --engine onnx exports networks with"),
-    ("matplotlib", "3.7", "pictures of the demo and the notebook"),
 )
 
 Versions = Callable[[str], str | None]

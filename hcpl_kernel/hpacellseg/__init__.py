@@ -34,6 +34,9 @@ __all__ = ["CellSegmentator", "label_cell", "label_nuclei"]
 Image = str | Path | NDArray
 Model = str | Path | nn.Module
 
+# Our choice: what rounding and resampling may exceed 1 by in floating-point images.
+FLOAT_TOLERANCE = 1e-3
+
 
 class CellSegmentator:
     """The nuclei and the cell network, on images of any size.
@@ -43,7 +46,7 @@ class CellSegmentator:
             `.pth` file that has its converted `.safetensors` sibling.
         scale_factor: how much smaller the networks see the images; 0.25 is right for 0.08 um per pixel.
         device: "cpu", "cuda" or "cuda:<n>"; without a GPU, the CPU is used with a warning.
-        padding: reflect the images at their edges before the networks see them; needed for sizes that are no multiple
+        padding: reflect the images at their edges before the networks see them; needed for sizes that are not a multiple
             of 32 after scaling.
         multi_channel_model: whether `cell_model` takes microtubules, ER and nuclei; otherwise the ER channel is 0.
 
@@ -77,13 +80,16 @@ class CellSegmentator:
         """Class maps of nuclei.
 
         Args:
-            images: (H, W) arrays of nuclei, (H, W, 3) RGB arrays with the nuclei in blue, or paths of such images;
-                uint8, uint16, or floating point in [0, 1].
+            images: a list of (H, W) arrays of nuclei, (H, W, 3) RGB arrays with the nuclei in blue, or paths of such
+                images; uint8, uint16, or floating point in [0, 1].
 
         Returns:
             For each image (H, W, 3) uint8: 0, then 255 times the probabilities of border and interior.
+
+        Raises:
+            InputError: if `images` is a single image, or an image has another shape, dtype or range.
         """
-        planes = [image if image.ndim == 2 else image[..., 2] for image in map(_read, images)]
+        planes = [_plane(_read(image), 2) for image in _listed(images, "[image, ...]")]
         return [self._predict(self.nuclei_model, plane[..., None]) for plane in planes]
 
     def pred_cells(
@@ -100,7 +106,8 @@ class CellSegmentator:
             For each field (H, W, 3) uint8: 0, then 255 times the probabilities of border and interior.
 
         Raises:
-            InputError: if lists are missing or of different lengths, or channels of different sizes.
+            InputError: if lists are missing or of different lengths, channels of different sizes, or an image has another
+                shape, dtype or range.
         """
         fields = [_read(image) for image in _flat(images)] if precombined else self._combined(images)
         for field in fields:
@@ -110,13 +117,14 @@ class CellSegmentator:
 
     def _combined(self, images: Sequence[Any]) -> list[NDArray]:
         """(H, W, 3) fields of microtubules, ER and nuclei."""
-        if len(images) != 3 or images[0] is None or images[2] is None:
+        if len(_listed(images, _THREE_LISTS)) != 3 or images[0] is None or images[2] is None:
             raise InputError("pred_cells takes [microtubules, er, nuclei], three lists; or set precombined=True")
         if (images[1] is None) == self.multi_channel_model:
             expected = "a list" if self.multi_channel_model else "None"
             raise InputError(f"multi_channel_model={self.multi_channel_model} expects {expected} as ER images")
         lists = [
-            None if channel is None else [_plane(_read(image), k) for image in channel] for k, channel in enumerate(images)
+            None if channel is None else [_plane(_read(image), k) for image in _listed(channel, _THREE_LISTS)]
+            for k, channel in enumerate(images)
         ]
         microtubules, er, nuclei = lists[0] or [], lists[1], lists[2] or []
         er = [np.zeros_like(image) for image in microtubules] if er is None else er
@@ -134,6 +142,13 @@ class CellSegmentator:
         """(H, W, 3) class map at the image's size from (H, W, 3) channels, or (H, W, 1) for three equal ones."""
         if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
             raise InputError(f"images are uint8, uint16 or floating point in [0, 1]; found {image.dtype}")
+        if np.issubdtype(image.dtype, np.floating):
+            lowest, highest = float(image.min()), float(image.max())
+            if not (lowest >= -FLOAT_TOLERANCE and highest <= 1 + FLOAT_TOLERANCE):
+                raise InputError(
+                    f"floating-point images are in [0, 1], found values from {lowest:g} to {highest:g}; divide by the "
+                    "largest possible value (255, 65535), or pass uint8 or uint16"
+                )
         h, w = image.shape[:2]
         small = max(1, round(h * self.scale_factor)), max(1, round(w * self.scale_factor))
         planes = [np.ascontiguousarray(image[..., k]) for k in range(image.shape[2])]
@@ -151,7 +166,7 @@ def label_cell(nuclei_pred: NDArray[np.uint8], cell_pred: NDArray[np.uint8]) -> 
         nuclei_pred, cell_pred: (H, W, 3) uint8 as `pred_nuclei` and `pred_cells` give them.
 
     Returns:
-        `(nuclei_labels, cell_labels)`, (H, W) uint16, 0 = background; a nucleus bears its cell's id.
+        `(nuclei_labels, cell_labels)`, (H, W) uint16, 0 = background; a nucleus carries its cell's id.
 
     Raises:
         InputError: if the maps have another shape or dtype, or different sizes.
@@ -198,13 +213,20 @@ def _network(model: Model) -> nn.Module:
 
 
 def _read(image: Image) -> NDArray:
-    """An array as it is, or an image file, colours in the order red, green, blue."""
+    """An array, or an image file with its colours in the order red, green, blue: (H, W), or (H, W, 3) and more planes."""
     if isinstance(image, np.ndarray):
-        return image
-    found = cv2.imread(str(image), cv2.IMREAD_UNCHANGED)
-    if found is None:
-        raise InputError(f"{image} cannot be read as an image")
-    return found if found.ndim == 2 else np.ascontiguousarray(found[..., 2::-1])
+        found, where = image, "an image"
+    elif isinstance(image, (str, Path)):
+        where = str(image)
+        read = cv2.imread(where, cv2.IMREAD_UNCHANGED)
+        if read is None:
+            raise InputError(f"{image} cannot be read as an image")
+        found = read if read.ndim == 2 else np.ascontiguousarray(read[..., 2::-1])
+    else:
+        raise InputError(f"an image is an array or a path, found {type(image).__name__}")
+    if found.size == 0 or found.ndim not in (2, 3) or (found.ndim == 3 and found.shape[2] not in (3, 4)):
+        raise InputError(f"{where} has the shape {found.shape}, expected (H, W), or (H, W, 3) with red, green and blue")
+    return found
 
 
 def _plane(image: NDArray, channel: int) -> NDArray:
@@ -212,8 +234,19 @@ def _plane(image: NDArray, channel: int) -> NDArray:
     return image if image.ndim == 2 else image[..., channel]
 
 
+_THREE_LISTS = "[[microtubules, ...], [er, ...] or None, [nuclei, ...]]"
+
+
+def _listed(images: Any, expected: str) -> Sequence[Any]:
+    """A list of images; a single array or path would be taken apart into rows or letters."""
+    if not isinstance(images, (list, tuple)):
+        what = f"a single {images.shape} array" if isinstance(images, np.ndarray) else repr(images)
+        raise InputError(f"images are given in lists: {expected}; found {what} in place of a list")
+    return images
+
+
 def _flat(images: Sequence[Any]) -> list[Image]:
     """A list of images, refused where it holds lists."""
-    if any(image is None or isinstance(image, (list, tuple)) for image in images):
+    if any(image is None or isinstance(image, (list, tuple)) for image in _listed(images, "[image, ...]")):
         raise InputError("precombined=True takes a plain list of (H, W, 3) images or paths")
     return list(images)

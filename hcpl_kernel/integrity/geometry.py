@@ -1,4 +1,4 @@
-"""First module of the Visual Integrity Detector: eight geometric features a cell (paper, Methods, "VID")."""
+"""First module of the Visual Integrity Detector: eight geometric features per cell (paper, Methods, "VID")."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import numpy as np
 
 from hcpl_kernel.cells.table import CellTable
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.integrity.geometry_model import FEATURES, GeometryModel, save_booster, seed_geometry, train_geometry
-
-__all__ = ["FEATURES", "GeometryModel", "geometry_features", "save_booster", "seed_geometry", "train_geometry"]
+from hcpl_kernel.integrity.geometry_model import FEATURES
 
 REFERENCE_PIXEL_SIZE = 0.08
-"""Micrometres a pixel of the competition's images; lengths are counted in it, so that one model serves all images."""
+"""Micrometres per pixel of the competition's images; lengths are counted in it, so that one model serves all images."""
 
 # The paper names the eighth feature (it "is based on the pixel intensity and the ratio of blue and green to the total
 # number of pixels") but not its values: these are our choice. Under them about 7 % of the cells of the reduced real
@@ -37,10 +35,10 @@ def geometry_features(
         labels: (H, W) integer instance map, 0 = background; gaps in the ids are allowed.
         image: (4, H, W) uint8 or uint16, channels red, green, blue, yellow.
         table: the cells of `labels`, as :func:`hcpl_kernel.cells.table.measure_cells` gives them.
-        pixel_size: micrometres a pixel.
+        pixel_size: micrometres per pixel.
 
     Returns:
-        (n, 8) float32, one row a cell, in the table's order. Lengths in units of 0.08 um, areas in its square.
+        (n, 8) float32, one row per cell, in the table's order. Lengths in units of 0.08 um, areas in its square.
 
     Raises:
         InputError: if the image does not fit the label map.

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.integrity.completeness import expected_completeness
+from hcpl_kernel.integrity.cut_bands import expected_completeness
 
 
 def integrity_weight(prob_good: np.ndarray | None, prob_bands: np.ndarray | None) -> np.ndarray:
-    """Join the two modules of the Visual Integrity Detector into one weight a cell.
+    """Join the two modules of the Visual Integrity Detector into one weight per cell.
 
     weight = P(good) * E[visible share]: the probability that the cell is usable at all, times how much of it is to be
     seen. The paper does not publish its formula; the product is our choice: it is monotone in both, it is 1 only for a
-    cell that is surely good and surely in the first band, and either module alone can take a cell down.
+    cell that is surely good and surely in the first band, and either module alone can lower a cell's weight.
 
     Args:
         prob_good: (n,) float in [0, 1] of the geometry module, or None if it did not run.
@@ -24,7 +24,7 @@ def integrity_weight(prob_good: np.ndarray | None, prob_bands: np.ndarray | None
         (n,) float32 in [0, 1].
 
     Raises:
-        InputError: if both are None, their lengths differ, or a value is no probability.
+        InputError: if both are None, their lengths differ, or a value is not a probability.
     """
     factors = []
     if prob_good is not None:

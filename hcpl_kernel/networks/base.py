@@ -45,7 +45,7 @@ class CellNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(1, CHANNELS, 1, 1), persistent=False)
         self.input_precision: torch.dtype | None = None
         """Where it is set, the base takes its input in two parts (:mod:`hcpl_kernel.engines.split_precision`)."""
-        self.features = self._probe()
+        self.features = self._feature_depth()
 
     def standardise(self, cells: Tensor) -> Tensor:
         """What the base takes: `(cells - mean) / std` in float32, given in the network's own precision.
@@ -92,7 +92,7 @@ class CellNetwork(nn.Module):
         with torch.no_grad():
             return functional_call(walk, shapes, cells)
 
-    def _probe(self) -> int:
+    def _feature_depth(self) -> int:
         """The depth D of the feature map."""
         side = self.spec.input_size
         training = self.base.training

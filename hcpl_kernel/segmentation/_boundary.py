@@ -2,7 +2,7 @@
 
 At full resolution the original closes the cells with a disk of radius 6, deletes the pixels along every boundary, lets
 the cells grow into the border class, and deletes the boundaries again. What that leaves of a block depends on which of
-its eight neighbours belong to the same cell and on whether the block lies in the cell region (the first watershed's
+its eight neighbours belong to the same cell and on whether the block is in the cell region (the first watershed's
 mask) and in the border class. So the steps are run once on all 256 neighbourhoods, and a block's 16 pixels are looked
 up.
 """
@@ -24,7 +24,7 @@ from hcpl_kernel.segmentation._maps import BLOCK
 _NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
-def trim(
+def boundary_masks(
     labels: NDArray[np.int32], region: NDArray[np.uint8], border: NDArray[np.uint8], count: int
 ) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
     """What is left of each block, and of each label.
@@ -43,7 +43,7 @@ def trim(
     offsets = (dy * labels.shape[1] + dx).astype(np.uint64)
     table = _table()
     sizes = (table[..., None] >> np.arange(BLOCK**2) & 1).sum(axis=-1)
-    _trim(labels.ravel(), region.ravel(), border.ravel(), offsets, table, sizes, masks.ravel(), areas)
+    _boundary_masks(labels.ravel(), region.ravel(), border.ravel(), offsets, table, sizes, masks.ravel(), areas)
     return masks, areas
 
 
@@ -84,7 +84,7 @@ def _table() -> NDArray[np.uint16]:
 
 
 @kernel
-def _trim(
+def _boundary_masks(
     labels: NDArray,
     region: NDArray,
     border: NDArray,

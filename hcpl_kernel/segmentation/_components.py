@@ -1,4 +1,4 @@
-"""Connected pieces of masks and bookkeeping of label maps."""
+"""Connected components of masks and bookkeeping of label maps."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from hcpl_kernel.runtime.compiling import kernel
 
 
-def pieces(mask: NDArray, least_area: float, connectivity: int = 4) -> tuple[NDArray[np.int32], int]:
-    """Connected pieces of a mask, numbered in the order of their first pixels, row by row.
+def connected_components(mask: NDArray, least_area: float, connectivity: int = 4) -> tuple[NDArray[np.int32], int]:
+    """Connected components of a mask, numbered in the order of their first pixels, row by row.
 
     Args:
         mask: (H, W) uint8 or bool.
-        least_area: smaller pieces are left out, px.
+        least_area: smaller components are left out, px.
         connectivity: 4 or 8.
 
     Returns:
-        (H, W) int32 labels, 0 = outside and small pieces, and the number of pieces.
+        (H, W) int32 labels, 0 = outside and small components, and the number of components.
     """
     labels = (mask != 0).astype(np.int32)
     return labels, split_labels(labels, connectivity == 8, least_area)
 
 
 def drop_small(labels: NDArray[np.int32], count: int, least_area: float) -> int:
-    """Delete the labels of less than `least_area` px and number the others anew, in place; their number.
+    """Delete the labels of less than `least_area` px and renumber the others, in place; their number.
 
     Args:
         labels: contiguous, up to `count`; values below 0 become 0.
@@ -43,7 +43,7 @@ def count_areas(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
 
 
 def number_in_order(labels: NDArray[np.int32], keep: NDArray[np.bool_]) -> int:
-    """Number labels anew, in place, in the order of their first pixels; what is not kept becomes 0.
+    """Renumber labels, in place, in the order of their first pixels; what is not kept becomes 0.
 
     Args:
         labels: contiguous; values below 0 count as 0.
@@ -56,15 +56,15 @@ def number_in_order(labels: NDArray[np.int32], keep: NDArray[np.bool_]) -> int:
 
 
 def split_labels(labels: NDArray[np.int32], diagonal: bool, least_area: float = 0) -> int:
-    """Number the connected pieces of each label anew, in place, in the order of their first pixels.
+    """Number the connected components of each label, in place, in the order of their first pixels.
 
     Args:
         labels: (H, W) int32, contiguous; values below 0 become 0.
         diagonal: whether diagonal neighbours are connected.
-        least_area: smaller pieces become 0, px.
+        least_area: smaller components become 0, px.
 
     Returns:
-        The number of pieces.
+        The number of components.
     """
     # Memory that is not touched costs nothing: there are far fewer runs than pixels.
     starts, ends, areas, parents = (np.empty(labels.size, np.uint32) for _ in range(4))
@@ -118,7 +118,7 @@ def _split(
     areas: NDArray,
     parents: NDArray,
 ) -> int:
-    """A piece is a tree of runs of equal pixels along a row; its root is its first run."""
+    """A component is a tree of runs of equal pixels along a row; its root is its first run."""
     count, above, index = 0, 0, 0
     while index < labels.size:
         first, end_of_row = count, index + width
@@ -151,7 +151,7 @@ def _split(
     number, painted = 0, 0
     for run in range(count):
         if parents[run] == run:
-            # A root's area becomes its piece's number.
+            # A root's area becomes its component's number.
             large = areas[run] >= least_area
             number += large
             areas[run] = number if large else 0

@@ -16,12 +16,12 @@ def enlarge(
 
     Args:
         labels: (h + 2, w + 2) int32; the outermost pixels are not read.
-        masks: (h + 2, w + 2) uint16, which pixels of each block are kept, as `trim` gives them.
+        masks: (h + 2, w + 2) uint16, which pixels of each block are kept, as `boundary_masks` gives them.
         nuclei: (h + 2, w + 2) int32, above 0 inside nuclei.
         shape: (H, W) of the result. Where a block is not 4 x 4 px, each of its pixels takes the nearest of the mask's.
 
     Returns:
-        Two (H, W) int32 maps, of nuclei and of cells; a nucleus bears its cell's id.
+        Two (H, W) int32 maps, of nuclei and of cells; a nucleus carries its cell's id.
     """
     # numpy asks for huge pages, numba does not; page faults would be a third of the whole labelling.
     nucleus_labels, cell_labels = (np.empty(shape, np.int32) for _ in range(2))

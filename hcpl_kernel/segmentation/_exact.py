@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.runtime.compiling import kernel
 from hcpl_kernel.segmentation import _limits as limits
-from hcpl_kernel.segmentation._components import count_areas, drop_small, free_where, pieces, split_labels
+from hcpl_kernel.segmentation._components import connected_components, count_areas, drop_small, free_where, split_labels
 from hcpl_kernel.segmentation._heap_watershed import flood
 from hcpl_kernel.segmentation._maps import LabelMaps, above, frame, repeat_edge
 
@@ -59,12 +59,12 @@ def label_exact(nuclei_map: NDArray[np.uint8], cell_map: NDArray[np.uint8], shap
     keep = count_areas(cells, count) >= limits.CELL_AREA
     names = np.where(keep, np.arange(count + 1), 0).astype(np.uint8)
     mask = _without_holes(_closed(_look_up(cells, names)))
-    cells, _ = pieces(mask, 1)
+    cells, _ = connected_components(mask, 1)
 
     cells = free_where(_enlarge(border.view(np.uint8), factor) | mask, cells)
     flood(levels, cells, False)
-    cells, _ = pieces(_without_holes(cells), limits.CELL_AREA, connectivity=8)
-    visible, _ = pieces(((cells > 0) & (nuclei > 0)).view(np.uint8), limits.NUCLEUS_AREA, connectivity=8)
+    cells, _ = connected_components(_without_holes(cells), limits.CELL_AREA, connectivity=8)
+    visible, _ = connected_components(((cells > 0) & (nuclei > 0)).view(np.uint8), limits.NUCLEUS_AREA, connectivity=8)
     cells = np.ascontiguousarray(cells[1:-1, 1:-1])
     return np.where(visible[1:-1, 1:-1] > 0, cells, 0), cells
 
@@ -74,7 +74,7 @@ def _nuclei(nuclei_map: NDArray[np.uint8], cell_map: NDArray[np.uint8], factor: 
     interior = nuclei_map[..., 2] / 255
     borders = (nuclei_map[..., 1] + cell_map[..., 1]) / 255
     sure = (interior > limits.SEED_CUT) & (1 - borders > limits.BORDER_CUT)
-    seeds, count = pieces(sure, limits.SEED_AREA / factor**2)
+    seeds, count = connected_components(sure, limits.SEED_AREA / factor**2)
     nuclei = _split_nuclei(seeds, interior > limits.NUCLEUS_CUT, factor)
     drop_small(nuclei, count, limits.NUCLEUS_AREA)
     return nuclei, split_labels(nuclei, True)
@@ -93,8 +93,8 @@ def label_nuclei_exact(nuclei_map: NDArray[np.uint8], as_published: bool = True)
     """
     top = 1 if as_published else 255
     border, interior = nuclei_map[..., 1] / top, nuclei_map[..., 2] / top
-    sure, _ = pieces((interior > limits.SEED_CUT) & (border <= limits.BORDER_CUT), LONE_SEED_AREA)
-    seeds, _ = pieces(above(sure, 0), 1, connectivity=8)
+    sure, _ = connected_components((interior > limits.SEED_CUT) & (border <= limits.BORDER_CUT), LONE_SEED_AREA)
+    seeds, _ = connected_components(above(sure, 0), 1, connectivity=8)
     nuclei = _split_nuclei(seeds, interior > limits.NUCLEUS_CUT, 1)
     split_labels(nuclei, True)
     return np.ascontiguousarray(nuclei[1:-1, 1:-1])
@@ -103,8 +103,8 @@ def label_nuclei_exact(nuclei_map: NDArray[np.uint8], as_published: bool = True)
 def _split_nuclei(seeds: NDArray[np.int32], mask: NDArray[np.bool_], factor: int) -> NDArray[np.int32]:
     """Framed labels of the nuclei at full resolution, 0 outside; touching ones are separated by a line."""
     area = factor * factor
-    outside, _ = pieces(~mask, limits.NUCLEUS_HOLE_AREA / area)
-    filled, _ = pieces(outside == 0, limits.NUCLEUS_OBJECT_AREA / area)
+    outside, _ = connected_components(~mask, limits.NUCLEUS_HOLE_AREA / area)
+    filled, _ = connected_components(outside == 0, limits.NUCLEUS_OBJECT_AREA / area)
     nuclei = free_where(_enlarge(above(filled, 0), factor), _enlarge(seeds, factor))
     flood(np.zeros(nuclei.shape, np.uint8), nuclei, True)
     return np.maximum(nuclei, 0)
@@ -117,7 +117,7 @@ def _enlarge(image: NDArray, factor: int) -> NDArray:
 
 
 def _closed(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grey-scale closing of framed labels with a disk of radius 6; what lies beyond the image has no say."""
+    """Grey-scale closing of framed labels with a disk of radius 6; pixels beyond the image do not count."""
     rectangles = [cv2.getStructuringElement(cv2.MORPH_RECT, size) for size in _DISK_6]
     image: Any = labels[1:-1, 1:-1]
     image = reduce(cv2.max, (cv2.dilate(image, rectangle) for rectangle in rectangles))
@@ -147,7 +147,7 @@ def _look_up(labels: NDArray[np.int32], names: NDArray[np.uint8]) -> NDArray[np.
 
 @kernel
 def _mark_inside(labels: NDArray, inside: NDArray) -> None:
-    """Mark the label pixels whose four neighbours bear the same label."""
+    """Mark the label pixels whose four neighbours have the same label."""
     for y in range(1, labels.shape[0] - 1):
         for x in range(1, labels.shape[1] - 1):
             label = labels[y, x]

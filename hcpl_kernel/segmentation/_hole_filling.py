@@ -1,8 +1,8 @@
 """The original's hole filling, on maps at the networks' resolution.
 
 At full resolution the original deletes the pixels along every label boundary, fills what is then enclosed, and labels
-the pieces anew. A label that lies wholly inside others is thus merged with them, and pieces that hang together by
-nothing become labels of their own; cells of a whole network pixel are hardly thinned. Here the deleted line is the
+the components again. A label that lies wholly inside others is thus merged with them, and components of one label become
+labels of their own; cells of a whole network pixel are hardly thinned. Here the deleted line is the
 crack between pixels: the flood from outside runs along cracks, so that no area is lost.
 """
 
@@ -16,13 +16,13 @@ from hcpl_kernel.segmentation._components import split_labels
 
 
 def fill_enclosed(labels: NDArray[np.int32], count: int) -> int:
-    """Merge enclosed labels, fill holes and number the pieces, in place.
+    """Merge enclosed labels, fill holes and number the components, in place.
 
     Args:
         labels: (H + 2, W + 2) int32, contiguous, up to `count`, the outermost pixels 0.
 
     Returns:
-        The number of pieces, which are 1..n.
+        The number of components, which are 1..n.
     """
     is_open = np.zeros(labels.shape, np.uint8)
     # There are no corners beyond the frame; an open one is not visited.

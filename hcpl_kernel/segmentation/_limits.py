@@ -1,4 +1,4 @@
-"""Thresholds of the published post-processing. Areas are px at full resolution, 0.08 um a pixel."""
+"""Thresholds of the published post-processing. Areas are px at full resolution, 0.08 um per pixel."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def above(channel: NDArray, probability: float) -> NDArray[np.uint8]:
 
 def seed_mask(nucleus: NDArray, nucleus_border: NDArray, cell_border: NDArray) -> NDArray[np.uint8]:
     """1 where nuclei are sure: enough interior, and no border of nuclei or cells."""
-    # The sum wraps, as in the original: where both borders are strong it is no bar. Ground truth was made that way.
+    # The sum wraps, as in the original: where both borders are strong, seeds are kept. Ground truth was made so.
     borders = nucleus_border + cell_border
     return above(nucleus, limits.SEED_CUT) & (1 - above(borders, 1 - limits.BORDER_CUT))
 
@@ -57,6 +57,6 @@ def frame(image: NDArray) -> NDArray[Any]:
 
 
 def repeat_edge(labels: NDArray) -> None:
-    """Give the frame around a label map the labels beside it, in place, so that the image's edge is no boundary."""
+    """Give the frame around a label map the labels beside it, in place, so that the image's edge is not a boundary."""
     labels[0], labels[-1] = labels[1], labels[-2]
     labels[:, 0], labels[:, -1] = labels[:, 1], labels[:, -2]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.segmentation import _limits as limits
-from hcpl_kernel.segmentation._boundary import trim
-from hcpl_kernel.segmentation._components import drop_small, free_where, number_in_order, pieces, split_labels
+from hcpl_kernel.segmentation._boundary import boundary_masks
+from hcpl_kernel.segmentation._components import connected_components, drop_small, free_where, number_in_order, split_labels
 from hcpl_kernel.segmentation._enlarge import enlarge
 from hcpl_kernel.segmentation._exact import label_exact
 from hcpl_kernel.segmentation._hole_filling import fill_enclosed
@@ -40,7 +40,7 @@ def label_cells(
 
     Returns:
         `(nucleus_labels, cell_labels)`, (H, W) int32: 0 = background, cells 1..n without gaps in the order of their
-        first pixels; a nucleus bears its cell's id.
+        first pixels; a nucleus carries its cell's id.
 
     Raises:
         InputError: if the maps are not two (h, w, 3) uint8 arrays of one shape, or the output shape is not positive.
@@ -66,16 +66,16 @@ def label_cells(
     cells = free_where(border | above(cells, 0), cells)
     flood(levels, cells)
     repeat_edge(cells)
-    masks, areas = trim(cells, region, border, count)
+    masks, areas = boundary_masks(cells, region, border, count)
     number_in_order(cells, areas >= limits.CELL_AREA)
-    visible, _ = pieces(above(nuclei, 0) & above(cells, 0), limits.NUCLEUS_AREA / BLOCK**2, connectivity=8)
+    visible, _ = connected_components(above(nuclei, 0) & above(cells, 0), limits.NUCLEUS_AREA / BLOCK**2, connectivity=8)
     return enlarge(cells, masks, visible, shape)
 
 
 def _nuclei(interior: NDArray[np.uint8], sure: NDArray[np.uint8]) -> tuple[NDArray[np.int32], int]:
     """Framed labels of the nuclei and their number."""
-    seeds, count = pieces(sure, limits.SEED_AREA / BLOCK**2)
-    outside, _ = pieces(1 - above(interior, limits.NUCLEUS_CUT), limits.NUCLEUS_HOLE_AREA / BLOCK**2)
+    seeds, count = connected_components(sure, limits.SEED_AREA / BLOCK**2)
+    outside, _ = connected_components(1 - above(interior, limits.NUCLEUS_CUT), limits.NUCLEUS_HOLE_AREA / BLOCK**2)
     nuclei = free_where(frame((outside == 0).view(np.uint8)), frame(seeds))
     flood(np.zeros(nuclei.shape, np.uint8), nuclei)
     drop_small(nuclei, count, limits.NUCLEUS_AREA / BLOCK**2)

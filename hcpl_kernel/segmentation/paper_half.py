@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.segmentation import _limits as limits
-from hcpl_kernel.segmentation._components import drop_small, free_where, pieces, split_labels
+from hcpl_kernel.segmentation._components import connected_components, drop_small, free_where, split_labels
 from hcpl_kernel.segmentation._maps import LabelMaps, above, checked_shape, frame, seed_mask
 from hcpl_kernel.segmentation._watershed import flood
 
@@ -30,7 +30,7 @@ def label_cells_paper_half(
     nucleus_border, nucleus, cell_border, interior = (
         np.repeat(np.repeat(plane, half, axis=0), half, axis=1) for plane in planes
     )
-    seeds, count = pieces(seed_mask(nucleus, nucleus_border, cell_border), 1)
+    seeds, count = connected_components(seed_mask(nucleus, nucleus_border, cell_border), 1)
     nuclei = free_where(frame(above(nucleus, limits.NUCLEUS_CUT)), frame(seeds))
     flood(np.zeros(nuclei.shape, np.uint8), nuclei)
     drop_small(nuclei, count, limits.NUCLEUS_AREA / half**2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hcpl_kernel.runtime.compiling import kernel
 
@@ -11,7 +12,18 @@ TURNS = np.array([0.3, -0.3, 0.6, -0.6, 1.0, -1.0, 1.5, -1.5])
 
 
 @kernel
-def walk_fibres(room, y, x, angle, owner, weight, turns, steps, step, out):
+def walk_fibres(
+    room: NDArray,
+    y: NDArray,
+    x: NDArray,
+    angle: NDArray,
+    owner: NDArray,
+    weight: NDArray,
+    turns: NDArray,
+    steps: NDArray,
+    step: float,
+    out: NDArray,
+) -> None:
     """Let fibres walk through `room` and add their length to `out`.
 
     Args:
@@ -49,7 +61,7 @@ def walk_fibres(room, y, x, angle, owner, weight, turns, steps, step, out):
 
 
 @kernel
-def add_spots(y, x, radius, weight, power, out):
+def add_spots(y: NDArray, x: NDArray, radius: NDArray, weight: NDArray, power: float, out: NDArray) -> None:
     """Add `weight * exp(-(distance / radius) ** power)` around each point to `out`; lengths in px."""
     height, width = out.shape
     for i in range(len(y)):
@@ -61,7 +73,7 @@ def add_spots(y, x, radius, weight, power, out):
 
 
 @kernel
-def largest_in_each(labels, values, count):
+def largest_in_each(labels: NDArray, values: NDArray, count: int) -> NDArray[np.float32]:
     """(count,) float32: the largest value in each instance 1..count of `labels`, 0 where it has no larger one."""
     largest = np.zeros(count + 1, np.float32)
     for a in range(labels.shape[0]):

@@ -13,10 +13,10 @@ from hcpl_kernel.simulation.texture import blur, noise, points_in_each, spots
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Maps (H, W) on the field's grid, and one row a cell (index = id - 1).
+    """Maps (H, W) on the field's grid, and one row per cell (index = id - 1).
 
     Attributes:
-        pixel: um a pixel.
+        pixel: um per pixel.
         cells, nuclei: int32 instance maps.
         territory: int32, the id of the nearest cell, also on the background (0 where a field has no cell).
         cell_soft, nucleus_soft: float32 in [0, 1], the masks with soft edges.
@@ -26,7 +26,7 @@ class Anatomy:
         nucleoli: float32 in [0, 1].
         cytoplasm: bool, in a cell, out of the nucleus.
         mitotic, dying: (n,) bool.
-        centrosome: (n, 2) float64, y and x in px, beside the nucleus (may lie outside the frame).
+        centrosome: (n, 2) float64, y and x in px, beside the nucleus (may be outside of the frame).
         angle: (n,) float64, direction of the cell's long axis, of the chromosome plate in a dividing cell.
     """
 

@@ -94,7 +94,7 @@ def draw_cell_classes(
         counted: (n,) bool, cells that are ground truth; each image class is carried by at least one of them if it can.
 
     Returns:
-        (n, 19) bool, one to three classes a cell.
+        (n, 19) bool, one to three classes per cell.
     """
     count = len(mitotic)
     carries = np.zeros((count, len(HPA_CLASSES)), bool)

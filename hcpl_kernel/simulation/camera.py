@@ -1,4 +1,4 @@
-"""From light to grey levels: haze, focus, gain a field, shot noise, subtracted background, defects."""
+"""From light to grey levels: haze, focus, gain per field, shot noise, subtracted background, defects."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def _defects(rng: np.random.Generator, light: np.ndarray, anatomy: Anatomy) -> n
         count = int(rng.integers(1, 4))
         for _ in range(count):
             centre = rng.uniform((0, 0), extent)
-            pieces = int(rng.integers(6, 30))
-            y, x = centre[:, None] + rng.normal(0, 2.0 / anatomy.pixel, (2, pieces))
-            size, weight = rng.uniform(0.4, 2.0, pieces), rng.uniform(0.3, 1.5, pieces)
+            fragments = int(rng.integers(6, 30))
+            y, x = centre[:, None] + rng.normal(0, 2.0 / anatomy.pixel, (2, fragments))
+            size, weight = rng.uniform(0.4, 2.0, fragments), rng.uniform(0.3, 1.5, fragments)
             lump = spots(anatomy.shape, anatomy.pixel, y, x, size, weight)
             lump *= np.clip(1 + 0.5 * noise(rng, anatomy.shape, 0.5, anatomy.pixel), 0, 3)
             for channel in range(4):

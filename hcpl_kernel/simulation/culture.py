@@ -16,7 +16,7 @@ NUCLEUS_EXPONENT = 0.42
 
 @dataclass(frozen=True)
 class Line:
-    """A kind of culture. Ranges are (low, high) of a uniform draw a field.
+    """A kind of culture. Ranges are (low, high) of a uniform draw per field.
 
     Attributes:
         share: how often a field shows this kind.
@@ -24,7 +24,7 @@ class Line:
         spread: sd of the log area between the cells of a field.
         elongation: long over short axis of a typical cell.
         roughness: amplitude of the outline's undulation, as a share of the radius.
-        spikes: mean number of pointed protrusions a cell.
+        spikes: mean number of pointed protrusions per cell.
         blebs: share of the cells with blebs.
         coverage: share of the ground that is covered.
         gap: um between touching cells; a field that draws a negative one has none.
@@ -64,7 +64,7 @@ LINES = {
 class Culture:
     """One field's draw from its line; lengths in um, areas in um2 (see :class:`Line`).
 
-    `crowding`: probability that a cell's nucleus lies at the border to a neighbour, beside that one's nucleus.
+    `crowding`: probability that a cell's nucleus is at the border to a neighbour, beside that one's nucleus.
     """
 
     line: str

@@ -40,7 +40,7 @@ class SimulatedField:
         truth: (n,) bool, cells that count as ground truth (at least half visible).
         compartment: class -> (H, W) bool, where that class's pattern is bright in the cells that carry it.
         line: the kind of culture (a key of `culture.LINES`).
-        pixel_size: um a pixel.
+        pixel_size: um per pixel.
         seed: the seed that gives this field again.
     """
 
@@ -73,7 +73,7 @@ def simulate_field(
     Args:
         seed: not negative.
         shape: height and width in px.
-        pixel_size: um a pixel; 0.08 is the full resolution of the competition's images.
+        pixel_size: um per pixel; 0.08 is the full resolution of the competition's images.
         bits: 8 or 16.
         classes: the classes that the field shows (one to four, or 18 alone); None draws them.
         frequency: how they are drawn: "natural" as in the competition's training images, or "balanced".
@@ -84,7 +84,7 @@ def simulate_field(
     if bits not in (8, 16):
         raise SettingsError(f"bits is {bits!r}, expected 8 or 16")
     if not 0.02 <= pixel_size <= 2:
-        raise SettingsError(f"pixel_size is {pixel_size!r}, expected micrometres a pixel between 0.02 and 2")
+        raise SettingsError(f"pixel_size is {pixel_size!r}, expected micrometres per pixel between 0.02 and 2")
     if len(shape) != 2 or min(shape) < 32:
         raise SettingsError(f"shape is {shape!r}, expected height and width of at least 32 px")
     if seed < 0:

@@ -16,7 +16,7 @@ MARGIN = 55.0  # um around the frame in which cells stand, so that cut cells are
 COARSE_PIXEL = 0.64  # um, grid on which whole cells are measured
 TRIES = 40
 TOUCHING_SHARE = 0.78  # of the cells with two nuclei; our choice, somewhat below the real share
-PIECE_SHARE = 0.06  # of lobed nuclei that have a small piece beside them; our choice
+SECOND_NUCLEUS_SHARE = 0.06  # of lobed nuclei that have a small second nucleus beside them; our choice
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _interphase_nuclei(
     area: float,
     angle: float,
 ) -> tuple[Outline, ...]:
-    """One nucleus near the middle; in a few cells two, or one with a small piece beside it.
+    """One nucleus near the middle; in a few cells two, or one with a small second one beside it.
 
     Of 63 real cells with two nuclei, 54 have them touch; the smaller one has 0.39 to 0.78 (quartiles) of the larger one's
     area.
@@ -218,7 +218,7 @@ def _interphase_nuclei(
     bearing = own_angle + np.pi / 2 + rng.normal(0, 0.6)
     if rng.random() < culture.binucleate:
         areas = [0.6 * area, 0.6 * area * rng.uniform(0.3, 1)]
-    elif rng.random() < PIECE_SHARE * culture.lobed:
+    elif rng.random() < SECOND_NUCLEUS_SHARE * culture.lobed:
         areas = [area, area * rng.uniform(0.04, 0.2)]
     else:
         areas = [area]

@@ -2,7 +2,7 @@
 
 A painter gives light (H, W) float32 for all cells at once, about 1 where a diffuse pattern shines and a few times that
 in compact structures. :func:`protein_light` keeps each pattern to the cells that carry it and adds the field's
-unspecific stain. The gain is set for the whole field by the camera, never a cell: a dim cell stays a dim cell.
+unspecific stain. The gain is set for the whole field by the camera, never per cell: a dim cell stays a dim cell.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def protein_light(
         cell_classes: (n, 19) bool, what each cell carries.
 
     Returns:
-        light (H, W) float32; seen (n, 19) bool, what of `cell_classes` can be seen (a cut cell may lack the place where
-        its pattern would be); and for each painted class the compartment that it lights, (H, W) bool.
+        light (H, W) float32; seen (n, 19) bool, what of `cell_classes` can be seen (a cut cell may be without the
+        place of its pattern); and for each painted class the compartment that it lights, (H, W) bool.
     """
     anatomy = stage.anatomy
     carriers = between_cells(rng, anatomy.count, 0.05, 0.3)
@@ -278,7 +278,7 @@ def _mitochondria(rng: np.random.Generator, stage: Stage) -> np.ndarray:
 
 
 def _aggresome(rng: np.random.Generator, stage: Stage) -> np.ndarray:
-    """One compact lump beside the nucleus, where the centrosome lies."""
+    """One compact lump beside the nucleus, where the centrosome is."""
     anatomy = stage.anatomy
     size = rng.uniform(1.2, 2.4) * np.exp(rng.normal(0, 0.2, anatomy.count))
     y, x = anatomy.centrosome.T
@@ -320,7 +320,7 @@ def _crumbs(
     brightness: float,
     per_area: bool = False,
 ) -> np.ndarray:
-    """Short curved threads; `each` of them a cell, or a um2 of cytoplasm, placed as `room` says."""
+    """Short curved threads; `each` of them per cell, or per um2 of cytoplasm, placed as `room` says."""
     if per_area:
         y, x = sample_points(rng, room, int(each * np.count_nonzero(anatomy.cytoplasm) * anatomy.pixel**2))
     else:

@@ -8,6 +8,7 @@ bits, lowest first: a character is 48 + the group, + 32 where more groups follow
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hcpl_kernel.runtime.compiling import kernel
 
@@ -22,7 +23,7 @@ _BLOCK = 64  # pixels compared at once: one to four vector registers, and most b
 
 
 @kernel
-def _same_block(a, b):
+def _same_block(a: NDArray, b: NDArray) -> bool:
     difference = a[0] ^ b[0]
     for i in range(_BLOCK):  # slices and a fixed length from 0: the compiler then uses vector registers
         difference |= a[i] ^ b[i]
@@ -30,7 +31,7 @@ def _same_block(a, b):
 
 
 @kernel
-def _append_run(runs, count, label, x, first, end):
+def _append_run(runs: NDArray, count: int, label: int, x: int, first: int, end: int) -> int:
     runs[count, 0] = label
     runs[count, 1] = x
     runs[count, 2] = first
@@ -39,7 +40,7 @@ def _append_run(runs, count, label, x, first, end):
 
 
 @kernel
-def column_runs(labels):
+def column_runs(labels: NDArray) -> NDArray[np.int32]:
     """The vertical runs of the instances of a label map.
 
     The map is read once, row by row, as it lies in memory; a row is compared with the one above block by block, and
@@ -54,7 +55,7 @@ def column_runs(labels):
     """
     height, width = labels.shape
     first = np.zeros(width, np.int32)
-    runs = np.empty((8 * width, 4), np.int32)
+    runs: NDArray = np.empty((8 * width, 4), np.int32)
     count = 0
     for y in range(1, height):
         if count + 2 * width > len(runs):
@@ -76,7 +77,7 @@ def column_runs(labels):
 
 
 @kernel
-def _stable_order(keys, order, size):
+def _stable_order(keys: NDArray, order: NDArray, size: int) -> NDArray:
     """`order` rearranged so that `keys[order]` ascends, where equal keys stay as they stood; keys are below `size`."""
     places = np.zeros(size + 1, np.int64)
     for i in order:
@@ -91,7 +92,7 @@ def _stable_order(keys, order, size):
 
 
 @kernel
-def _write_count(text, position, value):
+def _write_count(text: NDArray, position: int, value: int) -> int:
     while True:
         group = value & 31
         value >>= 5
@@ -103,7 +104,9 @@ def _write_count(text, position, value):
 
 
 @kernel
-def encode_runs(runs, instances, instance_count, height, width, scale):
+def encode_runs(
+    runs: NDArray, instances: NDArray, instance_count: int, height: int, width: int, scale: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """COCO's compressed counts of every instance.
 
     Args:
@@ -156,7 +159,7 @@ def encode_runs(runs, instances, instance_count, height, width, scale):
 
 
 @kernel
-def _read_count(text, position):
+def _read_count(text: NDArray, position: int) -> tuple[int, int, bool]:
     """The count that starts at `position`, where the next starts, and whether it is whole."""
     value, shift = 0, 0
     while position < len(text) and shift < 5 * COUNT_CHARS:
@@ -174,7 +177,7 @@ def _read_count(text, position):
 
 
 @kernel
-def check_counts(text, pixels):
+def check_counts(text: NDArray, pixels: int) -> tuple[int, int]:
     """Whether counts describe a mask of `pixels` pixels: FIT, DAMAGED, NEGATIVE, SHORT or LONG, and how many they cover.
 
     Args:
@@ -199,7 +202,7 @@ def check_counts(text, pixels):
 
 
 @kernel
-def paint_counts(text, mask):
+def paint_counts(text: NDArray, mask: NDArray) -> None:
     """Set the ones of counts that fit (:func:`check_counts`) in `mask`, `(pixels,) bool` of zeros, column by column."""
     position, k, begin, before, last = 0, 0, 0, 0, 0
     while position < len(text):

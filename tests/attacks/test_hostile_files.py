@@ -63,8 +63,8 @@ def test_tensors_and_storages_outside_their_bounds(tmp_path: Path, program: byte
         (legacy_storage(), {"0": FLOATS}, [["0"]], "list of storages is damaged"),
         (legacy_storage(), {"0": FLOATS}, "0", "list of storages is damaged"),
         (legacy_storage(), {"0": FLOATS}, ["0", "0"], "ends beyond the file"),
-        (legacy_storage(view=b"(" + text("v") + number(2) + number(4) + b"t"), {"0": FLOATS}, None, "lies outside it"),
-        (legacy_storage(view=b"(" + text("v") + number(-2) + number(4) + b"t"), {"0": FLOATS}, None, "lies outside it"),
+        (legacy_storage(view=b"(" + text("v") + number(2) + number(4) + b"t"), {"0": FLOATS}, None, "is outside of it"),
+        (legacy_storage(view=b"(" + text("v") + number(-2) + number(4) + b"t"), {"0": FLOATS}, None, "is outside of it"),
     ],
 )
 def test_legacy_storages_that_are_not_there(

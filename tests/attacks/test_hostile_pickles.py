@@ -170,15 +170,15 @@ def test_any_callable_that_is_not_listed_is_refused_by_name(tmp_path: Path, func
         (b"\x97", "opcode NEXT_BUFFER"),
         (b"}\x98", "opcode READONLY_BUFFER"),
         (b"P('storage', 0)\n", "opcode PERSID"),
-        (b"K\x00K\x01\x93", "names a class by something that is no text"),
+        (b"K\x00K\x01\x93", "names a class by something that is not text"),
         (call("_codecs", "encode", text("x"), text("zip")), "something else than latin1"),
-        (call("collections", "OrderedDict", named("os", "environ")), "no list of pairs"),
-        (call("collections", "OrderedDict", b"]" + named("os", "environ") + b"a"), "no list of pairs"),
-        (call("builtins", "set", named("os", "environ")), "no sequence"),
-        (call("torch._utils", "_rebuild_parameter", named("os", "environ")), "no tensor"),
+        (call("collections", "OrderedDict", named("os", "environ")), "not a list of pairs"),
+        (call("collections", "OrderedDict", b"]" + named("os", "environ") + b"a"), "not a list of pairs"),
+        (call("builtins", "set", named("os", "environ")), "not a sequence"),
+        (call("torch._utils", "_rebuild_parameter", named("os", "environ")), "not a tensor"),
         (call("torch._utils", "_rebuild_tensor_v2", named("os", "environ")), "without a storage"),
         (call("copyreg", "_reconstructor"), "without a class"),
-        (named("collections", "OrderedDict") + b"]R", "arguments that are no tuple"),
+        (named("collections", "OrderedDict") + b"]R", "arguments that are not a tuple"),
         (text("0") + b"Q", "persistent id"),
         (named("os", "environ") + b"Q", "persistent id"),
     ],
@@ -251,7 +251,7 @@ def test_opcodes_that_ask_for_huge_memory_get_none(tmp_path: Path, program: byte
         if converts:
             convert(path)
         else:
-            with pytest.raises(WeightsError, match="no intact torch file"):
+            with pytest.raises(WeightsError, match="not an intact torch file"):
                 convert(path)
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import types
@@ -108,8 +109,10 @@ def test_wrappers_and_checkpoints(tmp_path: Path, layout: str) -> None:
     module = network()
     expected = module.state_dict()
     optimiser = torch.optim.Adam(module.parameters())
-    sum(parameter.square().sum() for parameter in module.parameters()).backward()
+    loss = torch.stack([parameter.square().sum() for parameter in module.parameters()]).sum()
+    loss.backward()
     optimiser.step()
+    loss = loss.detach()
     wrapped = nn.DataParallel(module)
     compiled = OrderedDict((f"module._orig_mod.{name}", tensor) for name, tensor in expected.items())
     for value, renamed in (
@@ -120,10 +123,22 @@ def test_wrappers_and_checkpoints(tmp_path: Path, layout: str) -> None:
         ({"state_dict": wrapped.state_dict(), "optimizer": optimiser.state_dict(), "epoch": 7}, len(expected)),
         ({"model": {"state_dict": expected}}, 0),
         ({"model": module}, 0),
+        ({"epoch": 3, "model_state_dict": expected, "optimizer_state_dict": optimiser.state_dict(), "loss": loss}, 0),
+        ({"loss": loss, "net": wrapped}, len(expected)),
+        ({"state_dict": OrderedDict((f"model.{name}", tensor) for name, tensor in expected.items())}, len(expected)),
     ):
         conversion = convert(save(value, tmp_path / "a.pth", layout), tmp_path / "out")
         assert_same(conversion.path, expected)
         assert conversion.entry.provenance["renamed"] == renamed
+
+
+def test_of_a_lightning_checkpoint_the_network_is_taken(tmp_path: Path) -> None:
+    expected = network().state_dict()
+    state = {f"model.{name}": tensor for name, tensor in expected.items()} | {"criterion.weight": torch.ones(19)}
+    checkpoint = {"pytorch-lightning_version": "2.4.0", "epoch": 3, "state_dict": state, "loops": {}}
+    conversion = convert(save(checkpoint, tmp_path / "a.ckpt", "zip"))
+    assert_same(conversion.path, expected)
+    assert conversion.entry.provenance["dropped"] == ["criterion.weight"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -231,6 +246,7 @@ def test_old_swin_names_become_what_timm_makes_of_them(tmp_path: Path) -> None:
     [
         ({"epoch": 3, "loss": [1.0]}, "found 'epoch', 'loss'"),
         ([torch.ones(2)], "found list"),
+        ({"generator": {"a": torch.ones(2)}, "loss": torch.ones(1)}, "tensors are under 'generator'"),
         (nn.ReLU(), "module without any tensor"),
         ({"__metadata__": torch.ones(1)}, "reserved names"),
         (torch.ones(2, 3), "found tensor"),
@@ -247,13 +263,21 @@ def test_kinds_of_files_that_are_not_read(tmp_path: Path) -> None:
     torch.jit.save(scripted, tmp_path / "script.pt")
     (tmp_path / "empty.pth").touch()
     (tmp_path / "text.pth").write_text("hello, no pickle here")
+    (tmp_path / "page.pth").write_text("\ufeff\n<!DOCTYPE HTML><html><title>Virus scan warning</title></html>")
+    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 556000000\n")
+    (tmp_path / "folder.pth").mkdir()
+    os.mkfifo(tmp_path / "pipe.pth")
     from safetensors.torch import save_file
 
     save_file({"a": torch.ones(1)}, tmp_path / "done.pth")
     for name, message in (
         ("script.pt", "TorchScript"),
         ("empty.pth", "is empty"),
-        ("text.pth", "no intact torch file"),
+        ("text.pth", "not an intact torch file"),
+        ("page.pth", "is a web page"),
+        ("pointer.pth", "is a Git LFS pointer: fetch the file itself"),
+        ("folder.pth", "is a folder"),
+        ("pipe.pth", "is not a file"),
         ("done.pth", "safetensors file already"),
         ("absent.pth", "does not exist"),
     ):

@@ -87,6 +87,40 @@ def test_wrong_lists_are_refused(nets: tuple[MiniUNet, MiniUNet], tmp_path: Path
         CellSegmentator(*nets, device="cpu").pred_nuclei([blue])
 
 
+def test_single_images_in_place_of_lists_are_refused(nets: tuple[MiniUNet, MiniUNet]) -> None:
+    red, _, blue, yellow = field()
+    combined = np.dstack((red, yellow, blue))
+    segmentator = CellSegmentator(*nets, device="cpu", padding=True)
+    for images in (blue, combined, np.stack([blue, blue]), "nuclei.png", Path("nuclei.png")):
+        with pytest.raises(InputError, match="in lists"):
+            segmentator.pred_nuclei(images)
+    for channels in (
+        [red, yellow, blue],
+        ["r.png", "y.png", "b.png"],
+        np.stack([red, yellow, blue]),
+        [[red], yellow, [blue]],
+    ):
+        with pytest.raises(InputError, match="in lists"):
+            segmentator.pred_cells(channels)
+    with pytest.raises(InputError, match="in lists"):
+        segmentator.pred_cells(combined, precombined=True)
+
+
+def test_images_of_other_shapes_and_ranges_are_refused(nets: tuple[MiniUNet, MiniUNet]) -> None:
+    blue = field()[2]
+    segmentator = CellSegmentator(*nets, device="cpu", padding=True)
+    for image in (blue[0], blue[None, None], blue[..., None], blue[:0]):
+        with pytest.raises(InputError, match="expected .H, W."):
+            segmentator.pred_nuclei([image])
+    for image in (blue.astype(float), blue / 255 - 1, np.where(blue > 250, np.nan, blue / 255)):
+        with pytest.raises(InputError, match=r"in \[0, 1\], found values from"):
+            segmentator.pred_nuclei([image])
+        with pytest.raises(InputError, match=r"in \[0, 1\], found values from"):
+            segmentator.pred_cells([[image], [image], [image]])
+    with pytest.raises(InputError, match="array or a path"):
+        segmentator.pred_nuclei([None])
+
+
 def test_devices(nets: tuple[MiniUNet, MiniUNet], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="device"):
         CellSegmentator(*nets, device="gpu")

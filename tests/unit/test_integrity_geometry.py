@@ -11,12 +11,13 @@ import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hcpl_kernel.bench.random_geometry import write_random_geometry
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import InputError, WeightsError
 from hcpl_kernel.fields.locate import locate_fields
 from hcpl_kernel.fields.readers import read_field
-from hcpl_kernel.integrity.geometry import FEATURES, GeometryModel, geometry_features, seed_geometry, train_geometry
-from hcpl_kernel.integrity.geometry_model import area_under_roc, save_booster
+from hcpl_kernel.integrity.geometry import geometry_features
+from hcpl_kernel.integrity.geometry_model import FEATURES, GeometryModel
 
 
 def field(shape: tuple[int, int] = (40, 60), dtype: type = np.uint8) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +113,7 @@ def test_features_do_not_depend_on_the_pixel_size(seed: int, scale: int) -> None
     small = named(measured(labels, image, pixel_size=0.08 * scale)[0])
     large_labels, large_image = (a.repeat(scale, -1).repeat(scale, -2) for a in (labels, image))
     large = named(measured(large_labels, large_image)[0])
-    # The perimeter runs through pixel centres: it lacks about one pixel a side, which is larger at a coarser scale.
+    # The perimeter runs through pixel centres: it misses about one pixel on each side, which is larger at a coarser scale.
     assert large.pop("mask_perimeter") == pytest.approx(small.pop("mask_perimeter"), abs=4 * scale)
     assert large == pytest.approx(small)
 
@@ -133,68 +134,32 @@ def cells_with_a_rule(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return features, good ^ (rng.random(count) < 0.1)
 
 
-def test_training_finds_a_rule_and_says_so_out_of_fold(tmp_path: Path) -> None:
-    features, good = cells_with_a_rule(1500, seed=0)
-    booster, auc = train_geometry(features, good, seed=1)
-    assert 0.85 < auc < 0.95  # one label in ten is turned over: a perfect ranking of the rule itself reaches about .9
-    save_booster(booster, tmp_path / "geometry.json")
-    model = GeometryModel.load(tmp_path / "geometry.json")
-    unseen, truth = cells_with_a_rule(500, seed=2)
-    prob = model.prob_good(unseen)
-    assert prob.dtype == np.float32
-    assert ((prob >= 0) & (prob <= 1)).all()
-    assert area_under_roc(prob, truth) > 0.85
-    assert model.prob_good(unseen[:0]).shape == (0,)
-
-
-def test_training_on_random_labels_finds_nothing_out_of_fold() -> None:
-    features, _ = cells_with_a_rule(600, seed=3)
-    _, auc = train_geometry(features, np.random.default_rng(4).random(600) < 0.5)
-    assert abs(auc - 0.5) < 0.08
-
-
-def test_training_refuses_too_few_cells() -> None:
-    features, _ = cells_with_a_rule(20, seed=5)
-    with pytest.raises(InputError, match="4 good and 16 bad"):
-        train_geometry(features, np.arange(20) < 4)
-    with pytest.raises(InputError, match="20 rows of features"):
-        train_geometry(features, np.ones(19, bool))
-    with pytest.raises(InputError, match=r"expected \(n, 8\)"):
-        train_geometry(features[:, :7], np.ones(20, bool))
-
-
-def test_area_under_roc_by_hand() -> None:
-    score = np.array([0.1, 0.4, 0.4, 0.9])
-    # Pairs (positive, negative): (.4, .1) won, (.4, .4) half, (.9, .1) and (.9, .4) won
-    assert area_under_roc(score, np.array([False, True, False, True])) == pytest.approx(3.5 / 4)
-
-
 @pytest.mark.parametrize("suffix", [".json", ".ubj"])
 def test_seeded_model_is_reproducible_and_says_that_it_is_untrained(tmp_path: Path, suffix: str) -> None:
     first, second, other = (tmp_path / f"{name}{suffix}" for name in "abc")
-    seed_geometry(first, 3)
-    seed_geometry(second, 3)
-    seed_geometry(other, 4)
+    write_random_geometry(first, 3)
+    write_random_geometry(second, 3)
+    write_random_geometry(other, 4)
     assert first.read_bytes() == second.read_bytes() != other.read_bytes()
     features, _ = cells_with_a_rule(50, seed=6)
     assert ((GeometryModel.load(first).prob_good(features) > 0) & (GeometryModel.load(first).prob_good(features) < 1)).all()
     assert xgboost.Booster(model_file=first).attr("trained") == "false"
 
 
-def test_files_that_are_no_such_model_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_such_a_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="does not exist"):
         GeometryModel.load(tmp_path / "absent.json")
     with pytest.raises(WeightsError, match=r"\.json or \.ubj"):
         GeometryModel.load(tmp_path / "model.pkl")
     damaged = tmp_path / "damaged.json"
-    seed_geometry(damaged, 0)
+    write_random_geometry(damaged, 0)
     damaged.write_bytes(damaged.read_bytes()[:500])
     with pytest.raises(WeightsError, match="damaged"):
         GeometryModel.load(damaged)
 
 
 def test_models_of_other_features_or_objectives_are_refused(tmp_path: Path) -> None:
-    seed_geometry(tmp_path / "model.json", 0)
+    write_random_geometry(tmp_path / "model.json", 0)
     values = json.loads((tmp_path / "model.json").read_text())
     values["learner"]["feature_names"][:2] = values["learner"]["feature_names"][1::-1]
     (tmp_path / "swapped.json").write_text(json.dumps(values))

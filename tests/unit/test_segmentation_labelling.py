@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 import hcpl_kernel
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.segmentation import _heap_watershed, _watershed, label_cells, label_cells_paper_half
-from hcpl_kernel.segmentation._components import drop_small, pieces, split_labels
+from hcpl_kernel.segmentation._components import connected_components, drop_small, split_labels
 from hcpl_kernel.segmentation._hole_filling import fill_enclosed
 from hcpl_kernel.segmentation._limits import cell_threshold
 from hcpl_kernel.segmentation._maps import frame
@@ -218,7 +218,7 @@ def test_heap_watershed_floods_in_scikit_images_order(
     rng = np.random.default_rng(seed)
     image = rng.integers(0, levels, shape, dtype=np.uint8)
     mask = cv2.blur(rng.random(shape), (3, 3)) > 0.4
-    markers, _ = pieces((cv2.blur(rng.random(shape), (3, 3)) > 1 - seeds / 100).astype(np.uint8), 1)
+    markers, _ = connected_components((cv2.blur(rng.random(shape), (3, 3)) > 1 - seeds / 100).astype(np.uint8), 1)
     markers = np.where(mask, markers, 0).astype(np.int32)
     # A separating line is only ever asked for on a flat image.
     image = np.zeros_like(image) if line else image

@@ -40,7 +40,7 @@ def average_precisions(scores: NDArray[np.floating], matched: Matched, copies: N
 
 
 @kernel
-def _summed_envelopes(hits, image, copies):
+def _summed_envelopes(hits: NDArray, image: NDArray, copies: NDArray) -> NDArray[np.float64]:
     """The precision's monotone envelope, summed over the hits, for each row of `copies`.
 
     Args:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.cells.table import measure_cells
-from hcpl_kernel.integrity.completeness import random_cut
 from hcpl_kernel.integrity.geometry import geometry_features
 from hcpl_kernel.simulation import simulate_field
 from tools.train.calibration import best_overlaps
+from tools.train.cell_cuts import random_cut
 
 GOOD_IOU, GOOD_VISIBLE = 0.6, 0.5
 """A found cell is good when it meets a true one at the competition's IoU and at least half of that one is visible."""

@@ -18,17 +18,19 @@ from torch.nn import functional
 from hcpl_kernel.cells.crops import crop_cells, split_mask
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.integrity.completeness import BAND_COUNT, band_of, random_cut
-from hcpl_kernel.integrity.geometry import FEATURES, save_booster, train_geometry
+from hcpl_kernel.integrity.cut_bands import BAND_COUNT
+from hcpl_kernel.integrity.geometry_model import FEATURES
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
 from hcpl_kernel.pipeline.inference import network_input
 from hcpl_kernel.settings import from_mapping
 from tools.train.cell_augmentation import AugmentationSettings, augment_cells
+from tools.train.cell_cuts import band_of, random_cut
 from tools.train.cell_set import CellSet
 from tools.train.cell_tasks import spec_identity
 from tools.train.corrupted_labels import SpoilSettings, spoilt_cells
+from tools.train.geometry import save_booster, train_geometry
 from tools.train.loop import RunSettings, fit, is_main_process
 from tools.train.publish import enter, publish_module
 

@@ -50,7 +50,7 @@ def sample_crops(count: int, size: int) -> np.ndarray:
 
 
 def make_spec(base: str) -> Any:
-    from hcpl_kernel.networks import NetworkSpec
+    from hcpl_kernel.models.network_spec import NetworkSpec
 
     mean, std = (0.1, 0.05, 0.07, 0.1), (0.15, 0.1, 0.16, 0.15)
     return NetworkSpec(name=base, kind="cla", base=base, input_size=SIDE, file="", mean=mean, std=std)

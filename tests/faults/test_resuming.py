@@ -21,6 +21,7 @@ import pytest
 import torch
 
 import hcpl_kernel
+from hcpl_kernel.cli import main
 from hcpl_kernel.submission import validate_submission
 
 from .conftest import NETWORK, Case, has_cells, one_error_line, predicted
@@ -227,7 +228,5 @@ def test_parts_assembled_are_the_whole(case: Case) -> None:
     for index in (2, 1, 3):
         assert case.predict("--part", f"{index}/3") == 0
     joined = case.folder / "joined.csv"
-    from hcpl_kernel.cli import main
-
     assert main(["assemble", str(case.work), "--output", str(joined)]) == 0
     assert joined.read_bytes() == whole

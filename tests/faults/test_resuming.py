@@ -22,6 +22,7 @@ import torch
 
 import hcpl_kernel
 from hcpl_kernel.cli import main
+from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.submission import validate_submission
 
 from .conftest import NETWORK, Case, has_cells, one_error_line, predicted
@@ -69,6 +70,19 @@ def test_a_finished_run_past_its_limit_stays_whole(case: Case, late: pytest.Monk
     assert case.predict(*LATE, "--strict") == 0
     assert case.output.read_bytes() == whole
     assert not case.report["degradations"] and case.report["networks"][NETWORK]["state"] == "done"
+
+
+def test_a_network_that_finished_when_time_was_up_is_used(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.add("a")
+    calls = count_convolutions(monkeypatch)
+    assert case.predict() == 0
+    whole, last = case.output.read_bytes(), len(calls)
+    calls.clear()
+    left = property(lambda self: 1e6 if len(calls) < last else -1.0)  # time is up with the last convolution of all
+    monkeypatch.setattr(TimeBudget, "for_networks", left)
+    assert case.predict("--fresh", "--time-limit", "1h") == 0
+    assert case.report["networks"][NETWORK]["state"] == "done"
+    assert case.output.read_bytes() == whole
 
 
 @pytest.mark.parametrize("change", ["deleted", "another spelling", "another name"])
@@ -131,8 +145,7 @@ def test_a_worker_that_dies_is_not_taken_for_done(
     assert code in (1, 3)
     told = capsys.readouterr().err + (case.work / "run_report.json").read_text()
     assert type(error).__name__ in told and "lost" in told
-    network = case.report.get("networks", {}).get(NETWORK, {})
-    assert network.get("state") != "done"
+    assert all(network["state"] != "done" for network in case.report.get("networks", {}).values())
     assert not predicted(case.rows)
 
 

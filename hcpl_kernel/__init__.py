@@ -82,6 +82,7 @@ def predict(
     import time
 
     started = time.monotonic()
+    from hcpl_kernel.runtime.process_tuning import kept_environment
     from hcpl_kernel.settings import PredictSettings
 
     settings = PredictSettings(
@@ -108,6 +109,7 @@ def predict(
         quiet=quiet,
     )
     settings.check_places()
-    from hcpl_kernel.pipeline.run import run
+    with kept_environment():
+        from hcpl_kernel.pipeline.run import run
 
     return run(settings, started=started)

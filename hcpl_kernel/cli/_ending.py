@@ -44,7 +44,7 @@ def ending(parse: Callable[[], argparse.Namespace], arguments: Sequence[str]) ->
             the traceback of an unexpected error goes.
         arguments: the command line, to be repeated where the command can be resumed.
     """
-    _escape_what_cannot_be_printed()
+    _prepare_streams()
     options = argparse.Namespace()
     with _signals_raise():
         try:
@@ -80,8 +80,12 @@ def _end(code: int, text: str) -> int:
     return code
 
 
-def _escape_what_cannot_be_printed() -> None:
-    """Names may hold what the terminal's encoding does not know; that must not end a command."""
+def _prepare_streams() -> None:
+    """A closed stream, or a name that the terminal's encoding does not know, must not end a command."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from hcpl_kernel.cli._parser import Parser, path
+from hcpl_kernel.runtime.paths import check_folder, check_output
 
 
 def add_verbs(parser: Parser) -> None:
@@ -25,6 +26,7 @@ def add_verbs(parser: Parser) -> None:
 
 def demo(options: argparse.Namespace) -> int:
     """Run the demo."""
+    check_folder("output", options.output)
     from hcpl_kernel.demo import run_demo
 
     return run_demo(options.output)
@@ -32,6 +34,8 @@ def demo(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Measure this machine."""
+    if options.json is not None:
+        check_output(options.json)
     from hcpl_kernel.bench import run_bench
 
     return run_bench(options.json, [name for name in options.project.split(",") if name])

@@ -6,6 +6,7 @@ import argparse
 
 from hcpl_kernel.cli._ending import DONE, FELL_SHORT, say
 from hcpl_kernel.cli._parser import Parser, path
+from hcpl_kernel.runtime.paths import check_folder
 
 
 def add_verbs(parser: Parser) -> None:
@@ -42,6 +43,8 @@ def verify(options: argparse.Namespace) -> int:
 
 def convert(options: argparse.Namespace) -> int:
     """Convert a pickled file."""
+    if options.output is not None:
+        check_folder("output", options.output)
     from hcpl_kernel.conversion import convert as convert_file
 
     say(str(convert_file(options.file, options.output)))

@@ -38,7 +38,7 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
     for taken in inputs:
         if kind and taken.exists() and os.path.samefile(path, taken):
             raise SettingsError(f"output {path} would replace {taken}, which this command reads; name another output")
-    _check_folder("output", path.parent)
+    check_folder("output", path.parent)
 
 
 def check_work(path: Path, output: Path) -> None:
@@ -52,10 +52,7 @@ def check_work(path: Path, output: Path) -> None:
         SettingsError: if `path` or what should be a folder above it is not one, if it cannot be written to, or if
             the output has the place of one of the work folder's own files.
     """
-    kind = _kind("work", path)
-    if kind not in ("", "a folder"):
-        raise SettingsError(f"work {path} is {kind}; expected a folder, or a name that is free")
-    _check_folder("work", path)
+    check_folder("work", path)
     target, folder = _resolved(output), _resolved(path)
     if folder.is_relative_to(target):
         raise SettingsError(f"the work folder {path} is at or under the output {output}; name another output or work folder")
@@ -65,6 +62,28 @@ def check_work(path: Path, output: Path) -> None:
             raise SettingsError(
                 f"output {output} has the name of one of the work folder's own files; write it beside {path}, not there"
             )
+
+
+def check_folder(role: str, folder: Path) -> None:
+    """Check that a file can be made in a folder, or in the nearest one above it that exists.
+
+    Args:
+        role: what the folder is for, the first word of messages.
+        folder: it need not exist.
+
+    Raises:
+        SettingsError: if `folder` or what should be a folder above it is not one, or cannot be written to.
+    """
+    nearest = Path(os.path.abspath(folder))
+    while not (kind := _kind(role, nearest)) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if kind != "a folder":
+        raise SettingsError(f"{role}: {nearest} is {kind}; expected a folder, or a name that is free")
+    try:
+        with tempfile.TemporaryFile(dir=nearest, prefix=PREFIX):
+            pass
+    except OSError as error:
+        raise SettingsError(f"{role}: nothing can be written in {nearest}: {error.strerror or describe(error)}") from error
 
 
 def _resolved(path: Path) -> Path:
@@ -84,17 +103,3 @@ def _kind(role: str, path: Path) -> str:
     if stat.S_ISDIR(mode):
         return "a folder"
     return "a file" if stat.S_ISREG(mode) else "a device, pipe or socket"
-
-
-def _check_folder(role: str, folder: Path) -> None:
-    """Check that a file can be made in a folder, or in the nearest one above it that exists."""
-    nearest = Path(os.path.abspath(folder))
-    while not (kind := _kind(role, nearest)) and nearest != nearest.parent:
-        nearest = nearest.parent
-    if kind != "a folder":
-        raise SettingsError(f"{role}: {nearest} is {kind}; expected a folder")
-    try:
-        with tempfile.TemporaryFile(dir=nearest, prefix=PREFIX):
-            pass
-    except OSError as error:
-        raise SettingsError(f"{role}: nothing can be written in {nearest}: {error.strerror or describe(error)}") from error

@@ -53,6 +53,22 @@ def sleep_while_waiting() -> None:
 
 
 @contextmanager
+def kept_environment() -> Iterator[None]:
+    """Put environment variables back that libraries set when the block imports them (OpenCV, scikit-learn).
+
+    Linux only: elsewhere OpenMP libraries may read what was set for them later.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        if sys.platform.startswith("linux"):
+            for name in os.environ.keys() - before.keys():
+                del os.environ[name]
+            os.environ.update({name: text for name, text in before.items() if os.environ.get(name) != text})
+
+
+@contextmanager
 def opencv_threads(count: int) -> Iterator[None]:
     """OpenCV uses `count` threads inside the block, in the whole process; then as many as before."""
     import cv2

@@ -124,7 +124,9 @@ def case(tmp_path: Path, weights: Path, simulated: SimulatedField) -> Case:
 
 
 def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a command wrote on standard error besides progress bars."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if "hcpl: " in line or "Traceback" in line]
-    assert len(lines) == 1 and lines[0].lstrip("\r").startswith("hcpl: "), lines
-    return lines[0]
+    """The one line that a command wrote on standard error; a progress bar may stand before it."""
+    error = capsys.readouterr().err
+    assert error.count("hcpl: ") == 1 and "Traceback" not in error, error
+    line = error[error.index("hcpl: ") :]
+    assert line.count("\n") == 1 and line.endswith("\n"), line
+    return line

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,22 @@ def test_without_fields_the_known_ids_get_their_fallback(case: Case, capsys: Cap
     assert case.output.exists() == with_sample
     if with_sample:
         assert case.output.read_text() == sample.read_text()
+
+
+def test_a_fields_folder_that_cannot_be_read_is_bad_use(
+    case: Case, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    originals = {"scandir": os.scandir, "listdir": os.listdir}
+    for name, original in originals.items():
+
+        def refuse(path: object = ".", original: Callable[..., object] = original) -> object:
+            if os.fspath(path) == str(case.fields):  # type: ignore[arg-type, call-overload]
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return original(path)
+
+        monkeypatch.setattr(os, name, refuse)
+    assert case.predict() == 2
+    assert "Permission denied" in one_error_line(capsys)
 
 
 def test_a_disk_that_fills_is_unexpected_and_leaves_no_temporary_file(

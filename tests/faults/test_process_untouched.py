@@ -8,9 +8,11 @@ import signal
 import threading
 
 import cv2
+import pytest
 import torch
 
 import hcpl_kernel
+from hcpl_kernel.errors import HcplError
 
 from .conftest import PIXEL_SIZE, Case
 
@@ -57,23 +59,18 @@ def test_a_call_leaves_its_process_as_it_was(case: Case) -> None:
         torch.set_num_threads(torch_count)
 
 
-def test_a_call_that_fails_leaves_its_process_as_it_was(case: Case, monkeypatch: object) -> None:
+def test_a_call_that_fails_leaves_its_process_as_it_was(case: Case) -> None:
     case.add("a")
     before = state()
-    try:
+    with pytest.raises(HcplError, match="nowhere"):
         hcpl_kernel.predict(case.fields, case.folder / "nowhere", case.output, labels=case.labels)
-    except hcpl_kernel.errors.HcplError as error:
-        assert "nowhere" in str(error)
     assert state() == before
 
 
-def test_the_limit_of_a_call_counts_from_the_call(case: Case, monkeypatch: object) -> None:
+def test_the_limit_of_a_call_counts_from_the_call(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.add("a")
-    os.environ["HCPL_STARTED_AT"] = "1"  # what the command line would refuse
-    try:
-        result = hcpl_kernel.predict(
-            case.fields, case.weights, case.output, labels=case.labels, pixel_size=PIXEL_SIZE, time_limit="1h", device="cpu"
-        )
-    finally:
-        del os.environ["HCPL_STARTED_AT"]
+    monkeypatch.setenv("HCPL_STARTED_AT", "1")  # what the command line would refuse
+    result = hcpl_kernel.predict(
+        case.fields, case.weights, case.output, labels=case.labels, pixel_size=PIXEL_SIZE, time_limit="1h", device="cpu"
+    )
     assert result.cells and not result.degraded

@@ -234,6 +234,51 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "degraded  x\n", "")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["demo", "--output", "FILE"],
+        ["demo", "--output", "FILE/deep"],
+        ["demo", "--output", "/proc/demo"],
+        ["bench", "--json", "FILE/x.json"],
+        ["bench", "--json", "."],
+        ["weights", "convert", "FILE", "--output", "FILE"],
+        ["weights", "list", "FILE"],
+        ["weights", "verify", "FILE"],
+        ["weights", "list", "nowhere"],
+        ["score", "--truth", "FILE", "--predictions", "FILE"],
+        ["score", "--truth", "nowhere", "--predictions", "."],
+        ["report", "FILE"],
+        ["assemble", "FILE", "--output", "x.csv"],
+        ["assemble", "WORK", "--output", "WORK"],
+        ["assemble", "WORK", "--output", "WORK/cells.csv"],
+        ["assemble", "WORK", "--output", "FILE/x.csv"],
+    ],
+    ids=" ".join,
+)
+def test_other_verbs_refuse_bad_places_in_one_line(tmp_path: Path, capsys: Capture, arguments: list[str]) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "work").mkdir()
+    places = {"FILE": tmp_path / "file", "WORK": tmp_path / "work"}
+
+    def placed(text: str) -> str:
+        for word, place in places.items():
+            text = text.replace(word, str(place))
+        return text
+
+    assert main(list(map(placed, arguments))) == 2
+    one_error_line(capsys)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "work"]
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_closed_streams_are_no_error(tmp_path: Path, closed: str) -> None:
+    (tmp_path / "run_report.json").write_text('{"device": "CPU"}')
+    command = f"{sys.executable} -m hcpl_kernel report {tmp_path} {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_full_disk_under_standard_output_is_told(tmp_path: Path) -> None:
     (tmp_path / "run_report.json").write_text('{"device": "CPU"}')
     command = f"TMPDIR={tmp_path} {sys.executable} -m hcpl_kernel report {tmp_path} > /dev/full"

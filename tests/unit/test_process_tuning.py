@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hcpl_kernel.runtime.process_tuning import SPINS, core_affinity, opencv_threads, torch_threads
+from hcpl_kernel.runtime.process_tuning import SPINS, core_affinity, kept_environment, opencv_threads, torch_threads
 
 MEMORY_PROGRAM = """
 import numpy, resource, threading
@@ -80,3 +80,13 @@ def test_cores_that_are_not_there_are_refused_and_nothing_changes() -> None:
     with pytest.raises(OSError), core_affinity({1023}):
         raise AssertionError("never reached")
     assert os.sched_getaffinity(0) == before
+
+
+def test_variables_that_an_import_sets_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HCPL_CHANGED", "before")
+    monkeypatch.setenv("HCPL_REMOVED", "before")
+    before = dict(os.environ)
+    with kept_environment():
+        os.environ["HCPL_ADDED"] = os.environ["HCPL_CHANGED"] = "by the import"
+        del os.environ["HCPL_REMOVED"]
+    assert dict(os.environ) == before

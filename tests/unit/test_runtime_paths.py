@@ -69,7 +69,6 @@ OUTPUTS = (
 
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_what_cannot_be_an_output_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
-    before = sorted(tmp_path.rglob("*"))
     path = make(tmp_path, kind)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SettingsError) as refused:
@@ -86,7 +85,7 @@ def test_what_cannot_be_a_work_folder_is_refused(tmp_path: Path, kind: str) -> N
 
 def test_a_file_is_not_a_work_folder(tmp_path: Path) -> None:
     (tmp_path / "work").touch()
-    with pytest.raises(SettingsError, match="is a file; expected a folder"):
+    with pytest.raises(SettingsError, match="work: .* is a file; expected a folder"):
         check_work(tmp_path / "work", tmp_path / "submission.csv")
 
 

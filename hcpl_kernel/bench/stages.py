@@ -108,4 +108,3 @@ def _random_predictions(ensemble: Ensemble, cut: CutShard) -> dict[str, Predicti
         image = rng.random((len(cut.records), spec.outputs), np.float32) if spec.declared.image_stream else None
         predictions[spec.name] = Prediction(prob, image)
     return predictions
-

@@ -116,7 +116,7 @@ def _by_id(
         if extension not in preference or not stem.endswith(ends):
             rest.append(name)
             continue
-        for suffix, channel in by_length:
+        for suffix, _ in by_length:
             if stem.endswith(suffix):
                 break
         files = found.setdefault(stem[: -len(suffix)], {})

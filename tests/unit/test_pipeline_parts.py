@@ -24,9 +24,13 @@ def test_two_runs_cannot_share_a_work_folder_but_parts_of_one_can(tmp_path: Path
     workspace = Workspace(tmp_path)
     with workspace.opened(shared=False), pytest.raises(InputError, match="another run"), workspace.opened(shared=False):
         pass
-    with workspace.opened(shared=True), workspace.opened(shared=True):
-        with pytest.raises(InputError, match="another run"), workspace.opened(shared=False):
-            pass
+    with (
+        workspace.opened(shared=True),
+        workspace.opened(shared=True),
+        pytest.raises(InputError, match="another run"),
+        workspace.opened(shared=False),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

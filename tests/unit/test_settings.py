@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import hcpl_kernel
-from hcpl_kernel.cli import _parser
 from hcpl_kernel.classes import HPA_CLASSES
+from hcpl_kernel.cli import _parser
 from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.ensemble import FusionSpec, read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec

@@ -116,9 +116,7 @@ def _by_id(
         if extension not in preference or not stem.endswith(ends):
             rest.append(name)
             continue
-        for suffix, _ in by_length:
-            if stem.endswith(suffix):
-                break
+        suffix, channel = next(pair for pair in by_length if stem.endswith(pair[0]))
         files = found.setdefault(stem[: -len(suffix)], {})
         taken = files.get(channel)
         if taken is not None:

@@ -35,7 +35,7 @@ class Pieces:
         """Keep a cut shard and the crops that were written for it."""
         self._folder.mkdir(exist_ok=True)
         crops.move_to(self._crops)
-        with atomic_path(self._cut) as temporary:
+        with atomic_path(self._cut, sync=False) as temporary:
             part_file.save_cut(temporary, cut, {"crops_digest": crops.digest, "crops_bytes": crops.bytes})
 
     def cut(self, verify: bool) -> CutShard:
@@ -87,7 +87,7 @@ class Pieces:
     def put_prediction(self, network: str, key: str, crop_size: int, prediction: Prediction) -> None:
         """Keep a network's prediction."""
         self._folder.mkdir(exist_ok=True)
-        with atomic_path(self._prediction(network, key, crop_size)) as temporary:
+        with atomic_path(self._prediction(network, key, crop_size), sync=False) as temporary:
             part_file.save_prediction(temporary, prediction)
 
     def remove(self) -> None:

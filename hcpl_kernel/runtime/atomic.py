@@ -37,12 +37,13 @@ _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # parameters of Linux's renameat2
 
 
 @contextmanager
-def atomic_path(path: Path, scratch: Path | None = None) -> Iterator[Path]:
+def atomic_path(path: Path, scratch: Path | None = None, sync: bool = True) -> Iterator[Path]:
     """A temporary path, synced and renamed onto `path` when the block ends without an error.
 
     Args:
         path: the final name; an existing file is replaced.
         scratch: the folder of the temporary file, on the same file system; default: the folder of `path`.
+        sync: wait until the file is on the disk; False for files whose content is compared with a hash that is kept.
 
     Raises:
         OSError: as the system gives it (full disk, quota, read-only, ...); no temporary file is left then.
@@ -50,9 +51,11 @@ def atomic_path(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     path = Path(path)
     with _temporary(path, scratch) as temporary:
         yield temporary
-        _sync_file(temporary)
+        if sync:
+            _sync_file(temporary)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
 
 
 @contextmanager

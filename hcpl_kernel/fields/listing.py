@@ -31,8 +31,7 @@ def read_listing(listing: Path, folder: Path) -> LocatedFields:
     Raises:
         InputError: if the listing cannot be read as such a file, or no row can be used.
     """
-    rows = _rows(listing)
-    columns, rows = _columns(listing, rows)
+    columns, rows = _columns(listing, _lines(listing))
     wanted = CHANNELS if all(channel in columns for channel in CHANNELS) else (SINGLE_FILE,)
     numbered = [(number, row) for number, row in enumerate(rows, 2) if any(row)]
     if not numbered:
@@ -66,7 +65,7 @@ def read_listing(listing: Path, folder: Path) -> LocatedFields:
     return LocatedFields(tuple(fields[field_id] for field_id in ids), tuple(problems), tuple(case_warnings(ids)))
 
 
-def _rows(listing: Path) -> list[str]:
+def _lines(listing: Path) -> list[str]:
     """The lines of the file, as text."""
     if os.path.exists(listing) and not os.path.isfile(listing):
         raise InputError(f"{listing}: expected a CSV file, found {'a folder' if os.path.isdir(listing) else 'a device'}")

@@ -104,8 +104,9 @@ def _by_id(
 ) -> tuple[dict[str, dict[str, str]], list[str], list[tuple[str, str]]]:
     """The channels' files of each ID; the names that are none; and (name, the one taken) of equal channels."""
     # The longest suffix first, so that `_er` is not taken for `r`.
-    by_length = sorted(((suffix, channel) for channel, suffix in suffixes.items()), key=lambda pair: -len(pair[0]))
-    ends = tuple(suffixes.values())
+    by_length = sorted(suffixes.values(), key=len, reverse=True)
+    ends = tuple(by_length)
+    channel_of = {suffix: channel for channel, suffix in suffixes.items()}
     preference = {extension: place for place, extension in enumerate(EXTENSIONS)}
     found: dict[str, dict[str, str]] = {}
     rest: list[str] = []
@@ -116,7 +117,10 @@ def _by_id(
         if extension not in preference or not stem.endswith(ends):
             rest.append(name)
             continue
-        suffix, channel = next(pair for pair in by_length if stem.endswith(pair[0]))
+        for suffix in by_length:
+            if stem.endswith(suffix):
+                break
+        channel = channel_of[suffix]
         files = found.setdefault(stem[: -len(suffix)], {})
         taken = files.get(channel)
         if taken is not None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 
-from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.errors import FieldError, InputError, SettingsError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.locate import locate_fields
+from hcpl_kernel.fields.readers import field_size, read_field, stamp_field
+from hcpl_kernel.fields.stamps import ContentStamps
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -146,3 +150,154 @@ def test_a_listing_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_listing_and_suffixes_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="leave one of them out"):
         locate_fields(tmp_path, {"red": "_r"}, listing=tmp_path / "files.csv")
+
+
+@pytest.mark.parametrize(
+    ("bad", "shown", "reason"),
+    [
+        (b"b\xff", r"b\xff", "not UTF-8"),
+        (b"b\tc", r"b\tc", "contains"),
+        (b"b\nc", r"b\nc", "contains"),
+        (b"b\x7f", r"b\x7f", "contains"),
+        ("b\u2028".encode(), r"b\u2028", "contains"),
+        (b"b\\c", "b\\c", "contains"),
+        (b"x" * 245, "x" * 245, "has 245 bytes, expected at most 244"),
+        ("\N{GREEK SMALL LETTER MU}".encode() * 122 + b"x", "\N{GREEK SMALL LETTER MU}" * 122 + "x", "245 bytes"),
+        (b"", "_red.tif", "cannot be an ID"),
+    ],
+)
+def test_a_bad_name_costs_its_own_field_only(tmp_path: Path, bad: bytes, shown: str, reason: str) -> None:
+    touch(tmp_path, *field_names("a"))
+    (tmp_path / os.fsdecode(bad + b"_red.tif")).touch()
+    located = locate_fields(tmp_path)
+    assert [files.id for files in located.fields] == ["a"]
+    ((name, why),) = located.problems
+    assert name == shown and reason in why
+
+
+def test_the_longest_name_that_label_maps_can_have_is_taken(tmp_path: Path) -> None:
+    touch(tmp_path, *field_names("x" * 244, ".tif"))
+    assert not locate_fields(tmp_path).problems
+
+
+def test_names_are_compared_in_one_unicode_form(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    touch(tmp_path / "one", *field_names(decomposed))
+    (files,) = locate_fields(tmp_path / "one").fields
+    assert files.id == composed and files.paths["red"] == tmp_path / "one" / f"{decomposed}_red.png"
+    touch(tmp_path / "two", *field_names(decomposed), *field_names(composed))
+    located = locate_fields(tmp_path / "two")
+    assert [f.paths["red"] for f in located.fields] == [tmp_path / "two" / f"{composed}_red.png"]
+    assert "Unicode normal form" in located.problems[0][1]
+
+
+def test_ids_that_differ_in_the_case_of_letters_are_taken_with_a_warning(tmp_path: Path) -> None:
+    touch(tmp_path, *field_names("a1"), *field_names("A1"))
+    located = locate_fields(tmp_path)
+    assert len(located.fields) == 2 and "differ only in the case" in located.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["b_red.ome.tif"],
+        ["c_red.tif.gz"],
+        ["d_Red.png"],
+        ["e_red"],
+        ["f_red.bmp"],
+        ["a_red.PNG"],
+        ["a_red_red.png", "a_red_green.png", "a_red_blue.png"],
+        ["a_red_green.jpg"],
+    ],
+)
+def test_what_looks_like_a_channel_and_is_not_taken_is_named(tmp_path: Path, names: list[str]) -> None:
+    touch(tmp_path, *field_names("a"), *names)
+    located = locate_fields(tmp_path)
+    assert [files.id for files in located.fields] == ["a"]
+    (warning,) = located.warnings
+    assert any(name in warning for name in names) or "a_red.png" in warning
+
+
+def test_what_does_not_look_like_a_channel_is_left_out_in_silence(tmp_path: Path) -> None:
+    touch(tmp_path, *field_names("a"), "a_cells.png", "overview.jpg", "a_red.txt", "a_blue_red_green.jpg", ".a_red.png")
+    located = locate_fields(tmp_path)
+    assert (located.problems, located.warnings) == ((), ())
+
+
+def test_folders_pipes_and_broken_links_are_a_problem_of_their_field(tmp_path: Path) -> None:
+    touch(tmp_path, *field_names("a"))
+    (tmp_path / "b_red.png").mkdir()
+    os.mkfifo(tmp_path / "b_green.png")
+    (tmp_path / "b_blue.png").symlink_to("gone")
+    (tmp_path / "b_yellow.png").symlink_to("b_yellow.png")
+    _, b = locate_fields(tmp_path).fields
+    with pytest.raises(FieldError) as error:
+        read_field(b)
+    for reason in ("red is missing: .* a folder", "green is missing: .* a named pipe", "blue is missing: .* a broken link",
+                   "yellow cannot be read: b_yellow.png: Too many levels"):  # fmt: skip
+        assert re.search(reason, error.value.reason)
+    assert field_size(b) is None
+    assert stamp_field(b, ContentStamps(None)) == ["planes", None, None, None, None]
+
+
+def test_a_sparse_file_of_200_gb_is_neither_read_nor_hashed(tmp_path: Path) -> None:
+    touch(tmp_path, *field_names("a"))
+    for name in field_names("a"):
+        os.truncate(tmp_path / name, 200 << 30)
+    (a,) = locate_fields(tmp_path).fields
+    with pytest.raises(FieldError, match="red is too large: a_red.png has 214748364800 bytes"):
+        read_field(a)
+    assert stamp_field(a, ContentStamps(None)) == ["planes", *["214748364800 bytes"] * 4]
+
+
+def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(InputError, match="cannot be read: Permission denied"):
+        locate_fields(tmp_path)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_dialects_of_listings(tmp_path: Path, delimiter: str, line_end: str) -> None:
+    touch(tmp_path / "sub", *field_names("a"))
+    rows = [
+        ["\ufeffid", " Red", "GREEN ", "blue", "yellow", "condition"],
+        [" a ", "sub/a_red.png", r"sub\a_green.png", '"sub/a_blue.png"', " sub/a_yellow.png ", '"with ""drug""; 5, 10"'],
+        [""] * 6,
+        [],
+    ]
+    listing = tmp_path / "files.csv"
+    listing.write_bytes(line_end.join(delimiter.join(row) for row in rows).encode())
+    located = locate_fields(tmp_path, listing=listing)
+    (a,) = located.fields
+    assert a.id == "a" and a.extra == {"condition": 'with "drug"; 5, 10'} and not located.problems
+    assert a.paths == {channel: tmp_path / "sub" / f"a_{channel}.png" for channel in CHANNELS}
+
+
+def test_a_bad_row_costs_its_own_field_only(tmp_path: Path) -> None:
+    rows = ["a,1,2,3,4", ",1,2,3,4", "../b,1,2,3,4", "c,1,2,3,4", "c,5,6,7,8", "d,1,2,3,4,5", "e"]
+    located = locate_fields(tmp_path, listing=write_listing(tmp_path / "files.csv", *rows))
+    assert [files.id for files in located.fields] == ["a", "e"]
+    assert [name for name, _ in located.problems] == ["row 3 of files.csv", "../b", "c", "d"]
+
+
+@pytest.mark.parametrize("path", ["x" * 300 + ".png", "/root" + "/x" * 3000, "a\0b.png", "loop", "pipe", ".", "/dev/zero"])
+def test_a_listed_path_that_cannot_be_read_is_a_problem_of_its_field(tmp_path: Path, path: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    listing = write_listing(tmp_path / "files.csv", f"a,{path},,,")
+    (a,) = locate_fields(tmp_path, listing=listing).fields
+    with pytest.raises(FieldError, match="red (is missing|cannot be read)"):
+        read_field(a)
+    assert field_size(a) is None
+    assert stamp_field(a, ContentStamps(None))[1] is None
+
+
+def test_a_listing_that_is_a_folder_or_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(InputError, match="expected a CSV file"):
+            locate_fields(tmp_path, listing=path)

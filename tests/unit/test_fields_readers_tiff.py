@@ -123,7 +123,7 @@ KINDS: dict[str, tuple[np.ndarray, dict[str, Any], str]] = {
     "CMYK": (np.ones((*SHAPE, 4), np.uint8), {"photometric": "separated"}, "has 4 samples per pixel"),
     "pages": (np.ones((5, *SHAPE), np.uint8), {"photometric": "minisblack"}, "has 5 pages"),
     "volume": (
-        np.ones((16, 64, 64), np.uint8), {"photometric": "minisblack", "volumetric": True, "tile": (16, 16, 16)}, "volume of 16"
+        np.ones((16, 64, 64), np.uint8), {"photometric": "minisblack", "volumetric": True, "tile": (16,) * 3}, "volume of 16"
     ),
 }  # fmt: skip
 
@@ -176,8 +176,8 @@ def directories(count: int, tags: list[tuple[int, int, int, int]]) -> bytes:
 
 
 def grey_tags(offset: int, size: int, compression: int = 1, bits: int = 8) -> list[tuple[int, int, int, int]]:
-    return [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, bits), (259, 3, 1, compression), (262, 3, 1, 1), (273, 4, 1, offset),
-            (277, 3, 1, 1), (278, 4, 1, 64), (279, 4, 1, size)]  # fmt: skip
+    return [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, bits), (259, 3, 1, compression), (262, 3, 1, 1),
+            (273, 4, 1, offset), (277, 3, 1, 1), (278, 4, 1, 64), (279, 4, 1, size)]  # fmt: skip
 
 
 def test_tens_of_thousands_of_directories_are_not_walked(tmp_path: Path) -> None:

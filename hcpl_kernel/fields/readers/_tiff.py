@@ -49,6 +49,10 @@ def tiff_pages(file: IO[bytes], name: str, most: int = MOST_PAGES) -> Iterator[l
                 raise Unreadable(f"is truncated or damaged: {name} has no complete page")
             if len(pages) < most and (following := _following(tiff, pages[-1])) != 0:
                 raise Unreadable(f"is truncated or damaged: {name} has no page {len(pages) + 1} at byte {following}")
+            for page in pages:
+                sides = page.imagelength, page.imagewidth
+                if not all(isinstance(side, int) and side > 0 for side in sides):
+                    raise Unreadable(f"is truncated or damaged: {name} has a page without a height and width")
             yield pages
     except Unreadable:
         raise

@@ -56,7 +56,7 @@ def _lzw(source: NDArray, target: NDArray) -> int:
     """
     start, length = np.zeros(4097, np.int64), np.zeros(4097, np.int64)
     bits, held, position, written = 9, 0, 0, 0
-    buffer = 0
+    buffer = np.int64(0)
     entries, previous = 258, -1
     while written < target.size:
         while held < bits and position < source.size:

@@ -1,0 +1,39 @@
+"""Damaged files of every kind give an array of the right form or a FieldError, nothing else."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz_readers import cases, check, originals
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_are_read_or_are_a_problem_of_their_field(tmp_path: Path) -> None:
+    for name, data in itertools.islice(cases(seed=3), 400):
+        try:
+            check(data, tmp_path / "file.tif")
+        except Exception as error:
+            raise AssertionError(f"{name}: {error!r}") from error
+
+
+def test_the_originals_are_read(tmp_path: Path) -> None:
+    from hcpl_kernel.errors import FieldError
+    from hcpl_kernel.fields.channels import CHANNELS
+    from hcpl_kernel.fields.files import FieldFiles
+    from hcpl_kernel.fields.readers import read_field
+
+    path, unread = tmp_path / "file", []
+    for name, data in originals().items():
+        path.write_bytes(data)
+        for files in (FieldFiles("f", dict.fromkeys(CHANNELS, path)), FieldFiles("f", {"file": path}, "stacks")):
+            try:
+                read_field(files)
+                break
+            except FieldError as error:
+                reason = error.reason
+        else:
+            unread.append((name, reason))
+    assert not unread

@@ -29,6 +29,9 @@ T = TypeVar("T")
 MOST_ARGUMENTS = 100
 LARGEST_ARGUMENT = 4096
 LONGEST_ARGUMENT_LIST = 64
+MOST_LAYERS = 256
+_COUNTS_LAYERS = re.compile(r"(.*_)?(layers?|depths?|blocks?|block_config|repeats?|stages?)")
+"""Arguments that say how often something is repeated in a network."""
 _RESERVED = re.compile(r"(?i:con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 """Names that stand for devices on Windows, with any suffix."""
 _TAKEN_ARGUMENTS = frozenset(
@@ -103,8 +106,9 @@ def _arguments(values: Mapping[str, Any]) -> Mapping[str, Any]:
             if not re.fullmatch(r"[A-Za-z0-9_.,+-]{0,64}", value):
                 fault = "a word of up to 64 letters, digits and _.,+-, not a file or an address"
         elif isinstance(value, (int, float)):
-            if not (math.isfinite(value) and abs(value) <= LARGEST_ARGUMENT):
-                fault = f"a number from {-LARGEST_ARGUMENT} to {LARGEST_ARGUMENT}"
+            most = MOST_LAYERS if _COUNTS_LAYERS.fullmatch(str(where[0])) else LARGEST_ARGUMENT
+            if not (math.isfinite(value) and abs(value) <= most):
+                fault = f"a number from {-most} to {most}"
         elif value is not None:
             fault = "JSON values"
         if fault:

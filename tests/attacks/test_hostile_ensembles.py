@@ -138,6 +138,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "num_classes": (base(num_classes=10**6), r"\"num_classes\" is set by the network itself"),
     "an address": (base(act_layer="http://x/y"), r"base_kwargs: .*act_layer is \"http://x/y\", expected a word"),
     "a million channels": (base(channels=[10**6] * 4), r"base_kwargs: .*channels\[\d\] is 1000000, expected a number"),
+    "1000 layers a stage": (base(depths=[1000] * 4), r"base_kwargs: .*depths\[\d\] is 1000, expected a number from -256"),
     "a list of 1000 layers": (base(layers=[1] * 1000), r"base_kwargs: .*expected at most 64 values in a list"),
     "arguments ten levels deep": (base(layers=deep(10)), r"base_kwargs: .*expected at most 3 levels"),
     "200 arguments": (base(**{f"a{i}": 1 for i in range(200)}), r"base_kwargs: .*expected at most 100 values"),

@@ -175,7 +175,7 @@ def test_the_papers_differences() -> None:
 def test_variants_are_what_their_names_say(tiny_run: TinyRun) -> None:
     run = open_run(tiny_run.work, tiny_run.weights)
     by_name = {variant.name: variant.prob for variant in variants.variants(run)}
-    dsa, cla = run.dsa[0], run.cell_level
+    ((_, dsa),), cla = run.of_group("dsa"), run.of_group("cell")
     weight, field = run.integrity[:, None], run.field_of_cell
     image = dsa.prob_image[field]
     routed = image.copy()
@@ -184,7 +184,7 @@ def test_variants_are_what_their_names_say(tiny_run: TinyRun) -> None:
     def same(name: str, expected: np.ndarray) -> None:
         np.testing.assert_allclose(by_name[name], expected, rtol=1e-5)
 
-    mean_cla = np.average([one.prob_cell for one in cla], axis=0, weights=[one.weight for one in cla])
+    mean_cla = np.average([p.prob_cell for _, p in cla], axis=0, weights=[spec.weight for spec, _ in cla])
     fusion = run.ensemble.fusion
     total = fusion.dsa_weight + fusion.cell_weight
     joined = (fusion.dsa_weight * dsa.prob_cell + fusion.cell_weight * mean_cla) / total
@@ -193,7 +193,7 @@ def test_variants_are_what_their_names_say(tiny_run: TinyRun) -> None:
     same(variants.DSA_PRODUCT, dsa.prob_cell * image * weight)
     same(variants.DSA_GROUP, dsa.prob_cell * routed * weight)
     same("dsa_efficientnet", dsa.prob_cell * routed * weight)
-    same(cla[0].name, cla[0].prob_cell * routed * weight)
+    same(cla[0][0].name, cla[0][1].prob_cell * routed * weight)
     same(variants.CELL_GROUP, mean_cla * routed * weight)
     same(variants.NO_INTEGRITY, joined * routed)
     same(variants.CELL_ONLY, joined * weight)
@@ -243,5 +243,5 @@ def test_a_run_of_other_weights_is_refused(tiny_run: TinyRun, tmp_path, capsys) 
         (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(InputError, match="another dsa_efficientnet.safetensors"):
         open_run(tiny_run.work, tmp_path)
-    with pytest.raises(InputError, match="no readable run report"):
+    with pytest.raises(InputError, match="not a readable run report"):
         open_run(tmp_path, tiny_run.weights)

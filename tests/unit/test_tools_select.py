@@ -138,8 +138,8 @@ def test_whole_selection(tiny_run: TinyRun, tmp_path: Path, capsys) -> None:
         n: round(e["value"], 4) for n, e in kept.items()
     }
     assert chosen.fusion.cell_only == tuple(entry["class"] for entry in found["routing"] if not entry["fused"])
-    run = open_run(tiny_run.work, weights)  # the run can be joined anew
-    assert [network.name for network in run.networks] == [network.name for network in chosen.networks]
+    run = open_run(tiny_run.work, weights)  # the run can be joined again
+    assert [spec.name for spec, _ in run.predictions] == [network.name for network in chosen.networks]
     again = {variant.name for variant in variants.variants(run)}
     assert variants.ENSEMBLE in again and len(again) == 11
 

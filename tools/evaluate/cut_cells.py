@@ -46,7 +46,7 @@ def by_cut_share(
 
     Args:
         records: the fields; those without cells are left out.
-        weighted, bare: (N, 19) probabilities.
+        weighted, bare: (N, K) probabilities.
         matched: what is true of the cells.
         bootstrap: number of resampled test sets, 0 for no intervals.
         seed: of the resampling.

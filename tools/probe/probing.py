@@ -30,19 +30,19 @@ def describe_images(network: DualStreamActNet, spec: NetworkSpec, cells: CellSet
 
     Returns:
         (F, 2 D) descriptors: the maximum over the image's cells, as its image stream takes it, beside the mean;
-        (F, 19) largest probability of the cell stream; (F, 19) probability of the image stream.
+        (F, K) largest probability of the cell stream; (F, K) probability of the image stream.
     """
     fields = len(cells.ids)
     descriptors = np.zeros((fields, 2 * network.features), np.float32)
-    prob_cell, prob_image = np.zeros((fields, 19), np.float32), np.zeros((fields, 19), np.float32)
+    prob_cell, prob_image = (np.zeros((fields, spec.outputs), np.float32) for _ in range(2))
     for field in range(fields):
         if cells.count(field) == 0:
             continue
         described = network.descriptors(network_input(cells.crops(field), spec, torch.device("cpu")))
         bag = torch.zeros(len(described), dtype=torch.int64)
         descriptors[field] = torch.cat([described.amax(0), described.mean(0)]).numpy()
-        prob_cell[field] = network.cell_logits(described).sigmoid().amax(0).numpy()
-        prob_image[field] = network.image_logits(described, bag, 1)[0].sigmoid().numpy()
+        prob_cell[field] = network.probabilities(network.cell_logits(described)).amax(0).numpy()
+        prob_image[field] = network.probabilities(network.image_logits(described, bag, 1))[0].numpy()
     return descriptors, prob_cell, prob_image
 
 

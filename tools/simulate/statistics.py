@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.fields.channels import CHANNELS
 
@@ -99,7 +100,7 @@ def report(measured: Measured, against: Measured | None = None) -> str:
         columns = list(measured.classes.columns.drop("class"))
         lines += ["", "## Protein channel, median over the fields that carry the class", ""]
         lines += ["| class | fields | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
-        for kind in range(19):
+        for kind in range(len(HPA_CLASSES)):
             tables = [m.classes[m.classes["class"] == kind] if len(m.classes) else m.classes for m in both]
             counts = " : ".join(str(len(t)) for t in tables)
             values = [" : ".join(f"{t[c].median():.2f}" if len(t) else "-" for t in tables) for c in columns]

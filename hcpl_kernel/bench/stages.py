@@ -21,12 +21,13 @@ from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.integrity.geometry import geometry_features
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.ensemble import Ensemble
-from hcpl_kernel.pipeline.field_work import write_label_map
+from hcpl_kernel.pipeline.label_maps import write_label_map
 from hcpl_kernel.pipeline.part import CutShard
 from hcpl_kernel.pipeline.plan import MEAN_FIELDS
 from hcpl_kernel.pipeline.shard_work import join
 from hcpl_kernel.runtime.process_tuning import opencv_threads
-from hcpl_kernel.segmentation.hpa_networks import LABELLERS, segmentation_input
+from hcpl_kernel.segmentation.hpa_networks import segmentation_input
+from hcpl_kernel.segmentation.labellers import LABELLERS
 from hcpl_kernel.submission.rle import encode_labels
 
 LABELLING = "labelling, "

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.runtime.compiling import kernel
-
-LARGEST_ID = 65535
-"""What a 16-bit label map holds; tables of areas and boxes have a row per id up to the largest, so that it is bounded."""
+from hcpl_kernel.segmentation.interface import LARGEST_LABEL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +71,12 @@ def measure_cells(labels: np.ndarray, nuclei: np.ndarray | None = None) -> CellT
 
 
 def _check(name: str, labels: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Refuse what the compiled loops would misread: they index arrays with the ids."""
+    """Refuse what the compiled loops cannot take: they index arrays with the ids, which have a row per id."""
     if labels.ndim != 2 or labels.shape != shape or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"{name}: expected a label map (H, W) of integers, found {labels.shape} {labels.dtype}")
     lowest, highest = int(labels.min(initial=0)), int(labels.max(initial=0))
-    if lowest < 0 or highest > LARGEST_ID:
-        raise InputError(f"{name}: ids from {lowest} to {highest}, expected 0 to {LARGEST_ID}")
+    if lowest < 0 or highest > LARGEST_LABEL:
+        raise InputError(f"{name}: ids from {lowest} to {highest}, expected 0 to {LARGEST_LABEL}")
 
 
 _BLOCK = 64  # pixels compared at once, in vector registers: most blocks of a run are uniform

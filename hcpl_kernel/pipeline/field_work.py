@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -18,7 +16,7 @@ from hcpl_kernel.errors import FieldError, HcplError
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import field_size, read_field
 from hcpl_kernel.integrity.geometry import geometry_features
-from hcpl_kernel.runtime.atomic import atomic_path
+from hcpl_kernel.pipeline.label_maps import write_label_map
 from hcpl_kernel.runtime.memory import MemoryShare, available_memory
 from hcpl_kernel.segmentation.interface import Segmenter
 from hcpl_kernel.submission.rle import encode_labels
@@ -100,41 +98,6 @@ class FieldWork:
         height, width = image.shape[1:]
         record = FieldRecord(files.id, height, width, None, tuple(labels.warnings), table, masks, features)
         return FinishedField(record, crops, stamps)
-
-
-def write_label_map(path: Path, labels: np.ndarray) -> str:
-    """Write a label map, (H, W) with ids up to 65535, as 16-bit PNG; gives its size, time of change and hash."""
-    # OpenCV's own settings: run lengths, a third of the time that any given level takes
-    encoded = cv2.imencode(".png", labels.astype(np.uint16))[1].data
-    with atomic_path(path, sync=False) as temporary:  # a part knows its label maps' hashes
-        temporary.write_bytes(encoded)
-    status = path.stat()
-    return f"{status.st_size} {status.st_mtime_ns} {hashlib.blake2b(encoded, digest_size=16).hexdigest()}"
-
-
-def label_maps_stand(folder: Path, written: Mapping[str, str]) -> bool:
-    """Whether label maps are in a folder as they were written.
-
-    Args:
-        folder: of the label maps.
-        written: per file name its size, time and hash, as :class:`FinishedField` has them. A file of another time, such
-            as a copy, is read and compared by its hash.
-    """
-    return all(_stands(os.path.join(folder, name), stamp) for name, stamp in written.items())
-
-
-def _stands(path: str, stamp: str) -> bool:
-    size, time, digest = stamp.split()
-    try:
-        status = os.stat(path)
-        if status.st_size != int(size):
-            return False
-        if status.st_mtime_ns == int(time):
-            return True
-        with open(path, "rb") as file:
-            return hashlib.blake2b(file.read(), digest_size=16).hexdigest() == digest
-    except OSError:
-        return False
 
 
 def _size(files: FieldFiles) -> tuple[int, int] | None:

@@ -28,8 +28,9 @@ from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.cutting import cut_shards
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
-from hcpl_kernel.pipeline.field_work import FieldWork, label_maps_stand
+from hcpl_kernel.pipeline.field_work import FieldWork
 from hcpl_kernel.pipeline.inference import Predictor, empty_prediction
+from hcpl_kernel.pipeline.label_maps import label_maps_stand
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.parts import Place
 from hcpl_kernel.pipeline.pieces import Pieces

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hcpl_kernel.pipeline import sealed
-from hcpl_kernel.pipeline.field_work import label_maps_stand
+from hcpl_kernel.pipeline.label_maps import label_maps_stand
 from hcpl_kernel.pipeline.part import Part, load_part
 from hcpl_kernel.pipeline.plan import Shard
 from hcpl_kernel.pipeline.report import RunReport

@@ -24,6 +24,8 @@ from hcpl_kernel.submission.writing import SampleSubmission
 if TYPE_CHECKING:
     import torch
 
+    from hcpl_kernel.segmentation.hpa_networks import Segmentator
+
 SHOWN = 5
 """So many IDs are named where more are meant."""
 
@@ -128,11 +130,13 @@ def _segmenter(settings: PredictSettings, ensemble: Ensemble, precision: str, de
         from hcpl_kernel.segmentation.given_labels import GivenLabels
 
         return GivenLabels(settings.labels)
-    from hcpl_kernel.engines import get_engine
-    from hcpl_kernel.segmentation.hpa_networks import HpaNetworks, Segmentator
-    from hcpl_kernel.segmentation.loading import load_segmentation
+    from hcpl_kernel.segmentation.hpa_segmenter import HpaNetworks
 
     def load() -> Segmentator:
+        from hcpl_kernel.engines import get_engine
+        from hcpl_kernel.segmentation.hpa_networks import Segmentator
+        from hcpl_kernel.segmentation.loading import load_segmentation
+
         engine = get_engine(settings.engine)
         nuclei, cell = (engine.segmentation(load_segmentation(ensemble, which), device) for which in ("nuclei", "cell"))
         return Segmentator(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hcpl_kernel.segmentation.given_labels import GivenLabels
-    from hcpl_kernel.segmentation.hpa_networks import HpaNetworks, Segmentator
+    from hcpl_kernel.segmentation.hpa_networks import Segmentator
+    from hcpl_kernel.segmentation.hpa_segmenter import HpaNetworks
     from hcpl_kernel.segmentation.interface import Labels, Segmenter
     from hcpl_kernel.segmentation.labelling import label_cells
     from hcpl_kernel.segmentation.paper_half import label_cells_paper_half
@@ -34,7 +35,7 @@ _MODULES = {
     "MiniUNet": "unet",
     "build_segmentation": "unet",
     "GivenLabels": "given_labels",
-    "HpaNetworks": "hpa_networks",
+    "HpaNetworks": "hpa_segmenter",
     "Segmentator": "hpa_networks",
     "Labels": "interface",
     "Segmenter": "interface",

@@ -1,7 +1,7 @@
 """The original's hole filling, on maps at the networks' resolution.
 
 At full resolution the original deletes the pixels along every label boundary, fills what is then enclosed, and labels
-the components again. A label that lies wholly inside others is thus merged with them, and components of one label become
+the components again. A label that is wholly inside others is thus merged with them, and components of one label become
 labels of their own; cells of a whole network pixel are hardly thinned. Here the deleted line is the
 crack between pixels: the flood from outside runs along cracks, so that no area is lost.
 """

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -12,13 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hcpl_kernel.errors import FieldError, HcplError, InputError, SettingsError
+from hcpl_kernel.errors import InputError
 from hcpl_kernel.runtime.devices import memory_format
-from hcpl_kernel.segmentation._allocation import is_gpu_out_of_memory, is_out_of_memory
 from hcpl_kernel.segmentation._rescale import rescale
-from hcpl_kernel.segmentation.interface import LARGEST_LABEL, Json, Labels, Stamps
-from hcpl_kernel.segmentation.labelling import label_cells
-from hcpl_kernel.segmentation.paper_half import label_cells_paper_half
 
 # The networks were trained on images of 0.08 um per pixel reduced four times.
 NETWORK_PIXEL_SIZE = 0.32
@@ -33,101 +27,6 @@ CELL_CHANNELS = (0, 3, 2)
 BATCH_PIXELS = 8 * 576 * 576
 
 Maps = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-
-LABELLERS: dict[str, Callable[..., tuple[NDArray[np.int32], NDArray[np.int32]]]] = {
-    "quarter": label_cells,
-    "paper-half": label_cells_paper_half,
-    "exact": partial(label_cells, exact=True),
-}
-"""How class maps become labels, by the value of `--resolution`."""
-
-
-class HpaNetworks:
-    """A segmenter of the two networks; see :class:`hcpl_kernel.segmentation.interface.Segmenter`.
-
-    The device runs one field at a time; rescaling and labelling run in the calling threads meanwhile.
-
-    Args:
-        load: makes the networks, once, when the first field is segmented.
-        identity: what the networks' maps depend on (hashes of the weights, their specs, the engine), for `stamp`.
-        pixel_size: um per pixel of the images.
-        resolution: a key of `LABELLERS`.
-
-    Raises:
-        SettingsError: for an unknown resolution.
-    """
-
-    def __init__(
-        self, load: Callable[[], Segmentator], identity: Json, pixel_size: float = 0.08, resolution: str = "quarter"
-    ) -> None:
-        if resolution not in LABELLERS:
-            raise SettingsError(f"resolution {resolution!r}, expected one of {', '.join(LABELLERS)}")
-        self._load = load
-        self._identity = identity
-        self._pixel_size = pixel_size
-        self._resolution = resolution
-        self._segmentator: Segmentator | None = None
-        self._device_lock = threading.Lock()
-
-    def labels(self, field_id: str, image: NDArray) -> Labels:
-        """The labels of a field, cells 1..n without gaps.
-
-        Raises:
-            FieldError: if memory is too small for this field (on a GPU: twice, the second time with an emptied cache),
-                or it has more than 65535 cells.
-            WeightsError: from `load`.
-        """
-        segmentator = self._loaded()
-        try:
-            nuclei_map, cell_map = self._maps(segmentator, image)
-            nuclei, cells = LABELLERS[self._resolution](nuclei_map, cell_map, output_shape=image.shape[1:])
-        except (RuntimeError, MemoryError, cv2.error) as error:
-            if not is_out_of_memory(error):
-                raise
-            size = f"{image.shape[2]} x {image.shape[1]} px"
-            where = "the GPU's memory" if is_gpu_out_of_memory(error) else "memory"
-            raise FieldError(field_id, f"segmentation ran out of {where} on a field of {size}") from error
-        except HcplError as error:
-            raise FieldError(field_id, f"segmentation failed: {error}") from error
-        count = int(cells.max(initial=0))
-        if count > LARGEST_LABEL:
-            raise FieldError(field_id, f"segmentation found {count} cells, a 16-bit label map holds {LARGEST_LABEL}")
-        return Labels(nuclei, cells)
-
-    def stamp(self, field_id: str, stamps: Stamps) -> Json:
-        """The networks, the pixel size and the resolution; the same for every field."""
-        return ["HPA networks", self._identity, self._pixel_size, self._resolution]
-
-    def close(self) -> None:
-        """Release the networks."""
-        with self._device_lock:
-            self._segmentator = None
-
-    def _loaded(self) -> Segmentator:
-        with self._device_lock:
-            if self._segmentator is None:
-                self._segmentator = self._load()
-            return self._segmentator
-
-    def _maps(self, segmentator: Segmentator, image: NDArray) -> Maps:
-        """Class maps of one image."""
-        planes = segmentation_input(image, self._pixel_size, segmentator.padding)
-        shape = network_shape(image.shape[1:], self._pixel_size)
-        with self._device_lock:
-            nuclei, cells = _forward(segmentator, planes[None])
-        return crop(nuclei[0], shape, segmentator.padding), crop(cells[0], shape, segmentator.padding)
-
-
-def _forward(segmentator: Segmentator, inputs: NDArray[np.float32]) -> Maps:
-    """The networks' forward passes; a GPU whose memory is too small gets a second chance."""
-    try:
-        return segmentator.forward(inputs)
-    except RuntimeError as error:
-        if not is_gpu_out_of_memory(error):
-            raise
-    # Outside of the handler, whose traceback would keep the first attempt's tensors.
-    torch.cuda.empty_cache()
-    return segmentator.forward(inputs)
 
 
 class Segmentator:

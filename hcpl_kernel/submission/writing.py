@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SubmissionError
-from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.submission.reading import HEADER, open_rows
 from hcpl_kernel.submission.rle import empty_mask
 
@@ -111,39 +109,3 @@ def prediction_string(masks: Sequence[str], probabilities: NDArray[Any], classes
     for mask, row in zip(masks, probabilities.tolist(), strict=True):
         triples += [f"{label} {confidence:.6g} {mask}" for label, confidence in enumerate(row)]
     return " ".join(triples)
-
-
-def write_submission(path: str | Path, rows: Iterable[SubmissionRow], header: Sequence[str] = HEADER) -> int:
-    """Write a submission; the file appears under its name only when it is complete.
-
-    Args:
-        path: the CSV.
-        rows: one row a field, taken one at a time.
-        header: the column names, the sample's where there is one.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        SubmissionError: if there is no row, an ID comes twice, or a prediction string is empty or would need quoting;
-            an earlier file stays.
-    """
-    seen: set[str] = set()
-    with atomic_open(Path(path)) as file:
-        file.write(",".join(header) + "\n")
-        # The long column goes past the CSV writer, which would look at every character for one that needs quoting.
-        writer = csv.writer(file, lineterminator=",")
-        for row in rows:
-            text = row.prediction_string
-            if row.id in seen:
-                raise SubmissionError(f"{path}: the ID {row.id!r} comes twice, expected one row a field")
-            if not text:
-                raise SubmissionError(f"{path}: field {row.id} has an empty prediction string; use fallback_string")
-            if any(character in text for character in ',"\r\n'):
-                raise SubmissionError(f"{path}: field {row.id}: the prediction string holds a comma, quote or line end")
-            seen.add(row.id)
-            writer.writerow((row.id, row.width, row.height))
-            file.write(text + "\n")
-        if not seen:
-            raise SubmissionError(f"{path}: no rows to write")
-    return len(seen)

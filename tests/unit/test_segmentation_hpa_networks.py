@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from hcpl_kernel.errors import FieldError, InputError, SettingsError
 from hcpl_kernel.segmentation import HpaNetworks, Labels, MiniUNet, Segmentator, Segmenter, label_cells
 from hcpl_kernel.segmentation._rescale import rescale
-from hcpl_kernel.segmentation.hpa_networks import LABELLERS, MEAN, STD, network_shape, pad, predict, segmentation_input
+from hcpl_kernel.segmentation.hpa_networks import MEAN, STD, network_shape, pad, predict, segmentation_input
+from hcpl_kernel.segmentation.labellers import LABELLERS
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Training material of the VID: cut crops and spoilt label maps."""
+"""Training material of the VID: cut crops and corrupted label maps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from hcpl_kernel.cells.crops import crop_cells, split_mask
 from hcpl_kernel.cells.table import measure_cells
-from tools.train.corrupted_labels import SpoilSettings, spoil, spoilt_cells
+from tools.train.corrupted_labels import CorruptionSettings, corrupt, corrupted_cells
 from tools.train.integrity import cut_crop
 
 
@@ -47,36 +47,36 @@ def two_cells() -> np.ndarray:
 @pytest.mark.parametrize(
     ("settings", "ids"),
     [
-        (SpoilSettings(merge=1, cut=0, split=0, debris=0), {1}),
-        (SpoilSettings(merge=0, cut=0, split=1, debris=0), {1, 2, 3, 4}),
+        (CorruptionSettings(merge=1, cut=0, split=0, debris=0), {1}),
+        (CorruptionSettings(merge=0, cut=0, split=1, debris=0), {1, 2, 3, 4}),
     ],
 )
-def test_faults_do_what_they_say(settings: SpoilSettings, ids: set[int]) -> None:
+def test_faults_do_what_they_say(settings: CorruptionSettings, ids: set[int]) -> None:
     labels = two_cells()
-    spoilt = spoil(labels, labels, settings, np.random.default_rng(3))
-    assert set(np.unique(spoilt)) - {0} == ids
-    assert np.array_equal(spoilt > 0, labels > 0)
+    corrupted = corrupt(labels, labels, settings, np.random.default_rng(3))
+    assert set(np.unique(corrupted)) - {0} == ids
+    assert np.array_equal(corrupted > 0, labels > 0)
 
 
 def test_cut_cells_lose_pixels_and_debris_lies_outside() -> None:
     labels = two_cells()
-    cut = spoil(labels, labels, SpoilSettings(merge=0, cut=1, split=0, debris=0), np.random.default_rng(0))
+    cut = corrupt(labels, labels, CorruptionSettings(merge=0, cut=1, split=0, debris=0), np.random.default_rng(0))
     assert np.count_nonzero(cut) < np.count_nonzero(labels)
     assert np.array_equal(cut[cut > 0], labels[cut > 0])
-    littered = spoil(labels, labels, SpoilSettings(merge=0, cut=0, split=0, debris=6), np.random.default_rng(0))
+    littered = corrupt(labels, labels, CorruptionSettings(merge=0, cut=0, split=0, debris=6), np.random.default_rng(0))
     assert np.array_equal(littered[labels > 0], labels[labels > 0]) and littered.max() > 2
 
 
 def test_what_has_no_nucleus_is_left_out() -> None:
     labels = two_cells()
     nuclei = np.where(np.arange(100) < 40, labels, 0)
-    intact = SpoilSettings(merge=0, cut=0, split=0, debris=0)
-    assert set(np.unique(spoil(labels, nuclei, intact, np.random.default_rng(0)))) == {0, 1}
+    intact = CorruptionSettings(merge=0, cut=0, split=0, debris=0)
+    assert set(np.unique(corrupt(labels, nuclei, intact, np.random.default_rng(0)))) == {0, 1}
 
 
 def test_good_and_bad_cells_of_simulated_fields() -> None:
-    features, good = spoilt_cells(SpoilSettings(fields=2, size=256))
+    features, good = corrupted_cells(CorruptionSettings(fields=2, size=256))
     assert features.shape == (len(good), 8) and np.isfinite(features).all()
     assert 0.3 < good.mean() < 0.95
-    intact = spoilt_cells(SpoilSettings(fields=2, size=256, merge=0, cut=0, split=0, debris=0))[1]
+    intact = corrupted_cells(CorruptionSettings(fields=2, size=256, merge=0, cut=0, split=0, debris=0))[1]
     assert intact.mean() > good.mean()

@@ -12,7 +12,7 @@ import pytest
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.settings import from_mapping, read_json
-from tools.train.candidates import CandidateTraining, prepare, train_candidates
+from tools.train.candidates import CandidateTraining, add_candidates, train_candidates
 from tools.train.loop import TrainingError
 from tools.train.plan import Candidate, Job, MiniTraining, Plan
 
@@ -108,13 +108,13 @@ def test_candidates_join_a_trained_ensemble_only(tmp_path: Path) -> None:
         if not trained:
             with pytest.raises(SettingsError, match="not trained throughout"):
                 train_candidates(config, tmp_path, None, 1)
-    prepare(config.candidates, tmp_path / "weights", tmp_path / "candidates")
-    prepare(config.candidates, tmp_path / "weights", tmp_path / "candidates")  # nothing twice
+    add_candidates(config.candidates, tmp_path / "weights", tmp_path / "candidates")
+    add_candidates(config.candidates, tmp_path / "weights", tmp_path / "candidates")  # nothing twice
     *models, added = read_ensemble(tmp_path / "candidates").networks
     model = next(network for network in models if network.name == "cla_swin")
     assert len(models) == len(values["networks"]) and added.name == "swin_0" and not added.trained
     assert added.base_kwargs == model.base_kwargs and added.provenance["like"] == "cla_swin"
-    prepare([Candidate("whole_image", "cla_swin", 0)], tmp_path / "weights", tmp_path / "whole", alone=True)
+    add_candidates([Candidate("whole_image", "cla_swin", 0)], tmp_path / "weights", tmp_path / "whole", alone=True)
     assert [network.name for network in read_ensemble(tmp_path / "whole").networks] == ["whole_image"]
     with pytest.raises(SettingsError, match="is like 'vit'; expected one of dsa_efficientnet"):
-        prepare((Candidate("x", "vit", 0),), tmp_path / "weights", tmp_path / "candidates")
+        add_candidates((Candidate("x", "vit", 0),), tmp_path / "weights", tmp_path / "candidates")

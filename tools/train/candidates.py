@@ -62,8 +62,8 @@ def train_candidates(settings: CandidateTraining, work: Path, budget_minutes: fl
     mini = from_mapping(MiniTraining, values, settings.mini)
     cells = [candidate for candidate in settings.candidates if not candidate.whole_fields]
     whole = [candidate for candidate in settings.candidates if candidate.whole_fields]
-    prepare(cells, work / "weights", work / "candidates")
-    prepare(whole, work / "weights", work / "whole_image", alone=True)
+    add_candidates(cells, work / "weights", work / "candidates")
+    add_candidates(whole, work / "weights", work / "whole_image", alone=True)
     with one_thread_each(processes) as pool:
         plan = Plan(mini, work, mini.scale(budget_minutes), pool)
         plan.begin()
@@ -72,7 +72,7 @@ def train_candidates(settings: CandidateTraining, work: Path, budget_minutes: fl
         plan.run([*jobs, *(plan.candidate(candidate, work / "whole_image") for candidate in whole)])
 
 
-def prepare(candidates: Sequence[Candidate], finished: Path, weights: Path, alone: bool = False) -> None:
+def add_candidates(candidates: Sequence[Candidate], finished: Path, weights: Path, alone: bool = False) -> None:
     """Copy a trained ensemble and add the candidates that are not there yet, untrained.
 
     Args:

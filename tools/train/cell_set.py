@@ -33,7 +33,7 @@ from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.runtime.atomic import atomic_path
 from hcpl_kernel.segmentation import Segmentator
 from hcpl_kernel.segmentation.given_labels import GivenLabels
-from hcpl_kernel.segmentation.hpa_networks import HpaNetworks
+from hcpl_kernel.segmentation.hpa_segmenter import HpaNetworks
 from hcpl_kernel.segmentation.interface import Segmenter
 from hcpl_kernel.segmentation.loading import load_segmentation
 

@@ -19,8 +19,8 @@ GOOD_IOU, GOOD_VISIBLE = 0.6, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class SpoilSettings:
-    """How often a true cell is spoilt in which way; our choice: a tenth of the cells, and some debris.
+class CorruptionSettings:
+    """How often a true cell is corrupted in which way; our choice: a tenth of the cells, and some debris.
 
     Attributes:
         fields, first_seed, size, pixel_size: the simulated fields.
@@ -42,8 +42,8 @@ class SpoilSettings:
     seed: int = 0
 
 
-def spoilt_cells(settings: SpoilSettings) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Features and goodness of the cells of simulated fields with spoilt label maps.
+def corrupted_cells(settings: CorruptionSettings) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Features and goodness of the cells of simulated fields with corrupted label maps.
 
     Returns:
         (n, 8) float32 features as in `integrity/geometry.py`, and (n,) bool.
@@ -51,44 +51,44 @@ def spoilt_cells(settings: SpoilSettings) -> tuple[NDArray[np.float32], NDArray[
     features, good = [], []
     for index in range(settings.fields):
         field = simulate_field(settings.first_seed + index, (settings.size, settings.size), settings.pixel_size)
-        spoilt = spoil(field.cells, field.nuclei, settings, np.random.default_rng([settings.seed, index]))
-        features.append(geometry_features(spoilt, field.image, measure_cells(spoilt), settings.pixel_size))
+        corrupted = corrupt(field.cells, field.nuclei, settings, np.random.default_rng([settings.seed, index]))
+        features.append(geometry_features(corrupted, field.image, measure_cells(corrupted), settings.pixel_size))
         countable = np.where(np.append(False, field.visible >= GOOD_VISIBLE)[field.cells], field.cells, 0)
-        good.append(best_overlaps(spoilt, countable) >= GOOD_IOU)
+        good.append(best_overlaps(corrupted, countable) >= GOOD_IOU)
     return np.concatenate(features), np.concatenate(good)
 
 
-def spoil(
-    labels: NDArray[np.int32], nuclei: NDArray[np.int32], settings: SpoilSettings, rng: np.random.Generator
+def corrupt(
+    labels: NDArray[np.int32], nuclei: NDArray[np.int32], settings: CorruptionSettings, rng: np.random.Generator
 ) -> NDArray[np.int32]:
     """A copy of a label map with some cells merged, cut or split, and with debris.
 
     Cells and parts of cells without a nucleus are left out: a segmentation that starts from nuclei never finds them.
     """
-    spoilt = labels.copy()
+    corrupted = labels.copy()
     next_label = int(labels.max(initial=0)) + 1
     for cell in np.unique(labels[labels > 0]):
         fault = rng.random()
-        mask = spoilt == cell
+        mask = corrupted == cell
         if not mask.any():
             continue
         if fault < settings.merge:
             ring = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
-            neighbours = np.setdiff1d(spoilt[ring], [0, cell])
+            neighbours = np.setdiff1d(corrupted[ring], [0, cell])
             if len(neighbours):
-                spoilt[spoilt == rng.choice(neighbours)] = cell
+                corrupted[corrupted == rng.choice(neighbours)] = cell
         elif fault < settings.merge + settings.cut + settings.split:
             visible, _ = random_cut(mask, rng)
             lost = fault < settings.merge + settings.cut
-            spoilt[mask & ~visible] = 0 if lost else next_label
+            corrupted[mask & ~visible] = 0 if lost else next_label
             next_label += 1
-    has_nucleus = np.bincount(spoilt[nuclei > 0], minlength=next_label) > 0
-    spoilt[~has_nucleus[spoilt]] = 0
+    has_nucleus = np.bincount(corrupted[nuclei > 0], minlength=next_label) > 0
+    corrupted[~has_nucleus[corrupted]] = 0
     for _ in range(rng.poisson(settings.debris)):
         blob = np.zeros(labels.shape, np.uint8)
         centre = (int(rng.integers(labels.shape[1])), int(rng.integers(labels.shape[0])))
         axes = tuple(int(a) for a in rng.uniform(3, 20, 2))
         cv2.ellipse(blob, centre, axes, rng.uniform(0, 180), 0, 360, 1, -1)
-        spoilt[(blob > 0) & (spoilt == 0)] = next_label
+        corrupted[(blob > 0) & (corrupted == 0)] = next_label
         next_label += 1
-    return spoilt
+    return corrupted

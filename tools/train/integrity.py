@@ -29,7 +29,7 @@ from tools.train.cell_augmentation import AugmentationSettings, augment_cells
 from tools.train.cell_cuts import band_of, random_cut
 from tools.train.cell_set import CellSet
 from tools.train.cell_tasks import spec_identity
-from tools.train.corrupted_labels import SpoilSettings, spoilt_cells
+from tools.train.corrupted_labels import CorruptionSettings, corrupted_cells
 from tools.train.geometry import save_booster, train_geometry
 from tools.train.loop import RunSettings, fit, is_main_process
 from tools.train.publish import enter, publish_module
@@ -43,7 +43,7 @@ class IntegrityTraining:
         run: how the completeness network is trained.
         batch: its cells a step and device.
         augmentation: of its cells.
-        spoil: the simulated good and bad cells of the geometry module.
+        corruption: the simulated good and bad cells of the geometry module.
         table: CSV of hand-labelled cells instead, with the columns of `FEATURES` and `good` (0 or 1).
         folds, seed: of the geometry module's cross-validation.
         weights_dtype: of the completeness network.
@@ -52,7 +52,7 @@ class IntegrityTraining:
     run: RunSettings
     batch: int = 64
     augmentation: AugmentationSettings = AugmentationSettings(cutout=0.0)
-    spoil: SpoilSettings = SpoilSettings()
+    corruption: CorruptionSettings = CorruptionSettings()
     table: str | None = None
     folds: int = 5
     seed: int = 0
@@ -60,7 +60,7 @@ class IntegrityTraining:
 
     def __post_init__(self) -> None:
         parts: tuple[tuple[str, type], ...] = (
-            ("run", RunSettings), ("augmentation", AugmentationSettings), ("spoil", SpoilSettings),
+            ("run", RunSettings), ("augmentation", AugmentationSettings), ("corruption", CorruptionSettings),
         )  # fmt: skip
         for name, kind in parts:
             if isinstance(getattr(self, name), Mapping):
@@ -70,7 +70,7 @@ class IntegrityTraining:
 
 
 class CompletenessTask:
-    """Whole cells with a random part cut away and framed anew, as the frame of a field cuts them; cross-entropy.
+    """Whole cells with a random part cut away and framed again, as the frame of a field cuts them; cross-entropy.
 
     Args:
         module: the completeness network.
@@ -154,7 +154,7 @@ def train_integrity(settings: IntegrityTraining, cells: CellSet, work: Path, wei
         weights: folder with the `ensemble.json` that names the completeness network and both files.
 
     Raises:
-        InputError: for a table that lacks a column.
+        InputError: for a table without one of the columns.
     """
     ensemble = read_ensemble(weights)
     if is_main_process():
@@ -191,11 +191,11 @@ def train_integrity(settings: IntegrityTraining, cells: CellSet, work: Path, wei
 def _geometry_cells(settings: IntegrityTraining) -> tuple[NDArray[np.float32], NDArray[np.bool_], str]:
     """Features, goodness and origin of the cells of the geometry module."""
     if settings.table is None:
-        features, good = spoilt_cells(settings.spoil)
-        return features, good, f"cells of {settings.spoil.fields} simulated fields with spoilt label maps"
+        features, good = corrupted_cells(settings.corruption)
+        return features, good, f"cells of {settings.corruption.fields} simulated fields with corrupted label maps"
     table = pd.read_csv(settings.table)
     missing = [name for name in (*FEATURES, "good") if name not in table.columns]
     if missing:
-        raise InputError(f"{settings.table} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+        raise InputError(f"{settings.table} is without the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
     good = table["good"].to_numpy(float) > 0
     return table[list(FEATURES)].to_numpy(np.float32), good, f"hand-labelled cells, {Path(settings.table).name}"

@@ -1,0 +1,115 @@
+"""The two segmentation networks and the labelling as a segmenter; torch is imported when the first field is segmented."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hcpl_kernel.errors import FieldError, HcplError, SettingsError
+from hcpl_kernel.segmentation.interface import LARGEST_LABEL, Json, Labels, Stamps
+from hcpl_kernel.settings import RESOLUTIONS
+
+if TYPE_CHECKING:
+    from hcpl_kernel.segmentation.hpa_networks import Maps, Segmentator
+
+
+class HpaNetworks:
+    """A segmenter of the two networks; see :class:`hcpl_kernel.segmentation.interface.Segmenter`.
+
+    The device runs one field at a time; rescaling and labelling run in the calling threads meanwhile.
+
+    Args:
+        load: makes the networks, once, when the first field is segmented.
+        identity: what the networks' maps depend on (hashes of the weights, their specs, the engine), for `stamp`.
+        pixel_size: um per pixel of the images.
+        resolution: one of :data:`hcpl_kernel.settings.RESOLUTIONS`.
+
+    Raises:
+        SettingsError: for an unknown resolution.
+    """
+
+    def __init__(
+        self, load: Callable[[], Segmentator], identity: Json, pixel_size: float = 0.08, resolution: str = "quarter"
+    ) -> None:
+        if resolution not in RESOLUTIONS:
+            raise SettingsError(f"resolution {resolution!r}, expected one of {', '.join(RESOLUTIONS)}")
+        self._load = load
+        self._identity = identity
+        self._pixel_size = pixel_size
+        self._resolution = resolution
+        self._segmentator: Segmentator | None = None
+        self._device_lock = threading.Lock()
+
+    def labels(self, field_id: str, image: NDArray) -> Labels:
+        """The labels of a field, cells 1..n without gaps.
+
+        Raises:
+            FieldError: if memory is too small for this field (on a GPU: twice, the second time with an emptied cache),
+                or it has more than 65535 cells.
+            WeightsError: from `load`.
+        """
+        from hcpl_kernel.segmentation._allocation import is_gpu_out_of_memory, is_out_of_memory
+        from hcpl_kernel.segmentation.labellers import LABELLERS
+
+        segmentator = self._loaded()
+        try:
+            nuclei_map, cell_map = self._maps(segmentator, image)
+            nuclei, cells = LABELLERS[self._resolution](nuclei_map, cell_map, output_shape=image.shape[1:])
+        except (RuntimeError, MemoryError, cv2.error) as error:
+            if not is_out_of_memory(error):
+                raise
+            size = f"{image.shape[2]} x {image.shape[1]} px"
+            where = "the GPU's memory" if is_gpu_out_of_memory(error) else "memory"
+            raise FieldError(field_id, f"segmentation ran out of {where} on a field of {size}") from error
+        except HcplError as error:
+            raise FieldError(field_id, f"segmentation failed: {error}") from error
+        count = int(cells.max(initial=0))
+        if count > LARGEST_LABEL:
+            raise FieldError(field_id, f"segmentation found {count} cells, a 16-bit label map holds {LARGEST_LABEL}")
+        return Labels(nuclei, cells)
+
+    def stamp(self, field_id: str, stamps: Stamps) -> Json:
+        """The networks, the pixel size and the resolution; the same for every field."""
+        return ["HPA networks", self._identity, self._pixel_size, self._resolution]
+
+    def close(self) -> None:
+        """Release the networks."""
+        with self._device_lock:
+            self._segmentator = None
+
+    def _loaded(self) -> Segmentator:
+        with self._device_lock:
+            if self._segmentator is None:
+                self._segmentator = self._load()
+            return self._segmentator
+
+    def _maps(self, segmentator: Segmentator, image: NDArray) -> Maps:
+        """Class maps of one image."""
+        from hcpl_kernel.segmentation.hpa_networks import crop, network_shape, segmentation_input
+
+        planes = segmentation_input(image, self._pixel_size, segmentator.padding)
+        shape = network_shape(image.shape[1:], self._pixel_size)
+        with self._device_lock:
+            nuclei, cells = _forward(segmentator, planes[None])
+        return crop(nuclei[0], shape, segmentator.padding), crop(cells[0], shape, segmentator.padding)
+
+
+def _forward(segmentator: Segmentator, inputs: NDArray[np.float32]) -> Maps:
+    """The networks' forward passes; a GPU whose memory is too small gets a second chance."""
+    import torch
+
+    from hcpl_kernel.segmentation._allocation import is_gpu_out_of_memory
+
+    try:
+        return segmentator.forward(inputs)
+    except RuntimeError as error:
+        if not is_gpu_out_of_memory(error):
+            raise
+    # Outside of the handler, whose traceback would keep the first attempt's tensors.
+    torch.cuda.empty_cache()
+    return segmentator.forward(inputs)

@@ -17,7 +17,7 @@ from hcpl_kernel.pipeline.order import by_value_per_second
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.report.text import format_report
 from hcpl_kernel.runtime.atomic import atomic_open
-from hcpl_kernel.runtime.devices import describe, memory_format, resolve_devices
+from hcpl_kernel.runtime.devices import describe, find_fault, memory_format, resolve_devices
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
@@ -128,6 +128,8 @@ def test_devices() -> None:
         with pytest.raises(DeviceError, match="was not found"):
             resolve_devices("cuda")
         assert resolve_devices("auto")[0] == [torch.device("cpu")]
+        assert find_fault(torch.device("cuda", 0)) is not None
+    assert find_fault(torch.device("cpu")) is None
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def find_fault(device: torch.device) -> str | None:
             torch.nn.functional.conv2d(
                 torch.ones(1, 4, 16, 16, device=device), torch.ones(8, 4, 3, 3, device=device)
             ).sum().item()
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        return next(iter(str(error).splitlines()), type(error).__name__)
     return None
 
 

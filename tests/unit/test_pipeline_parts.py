@@ -17,7 +17,7 @@ from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.schedule import Pace, by_value_per_second
 from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.report.text import format_report
-from hcpl_kernel.runtime.devices import describe, memory_format, resolve_devices
+from hcpl_kernel.runtime.devices import describe, find_fault, memory_format, resolve_devices
 
 
 def test_two_runs_cannot_share_a_work_folder_but_parts_of_one_can(tmp_path: Path) -> None:
@@ -50,7 +50,6 @@ def test_temporary_files_of_killed_runs_go(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from hcpl_kernel.runtime.atomic import atomic_open
 with atomic_open(Path(sys.argv[1]) / "x.csv") as file:
     file.write("half")
     file.flush()
@@ -126,6 +125,8 @@ def test_devices() -> None:
         with pytest.raises(DeviceError, match="was not found"):
             resolve_devices("cuda")
         assert resolve_devices("auto")[0] == [torch.device("cpu")]
+        assert find_fault(torch.device("cuda", 0)) is not None
+    assert find_fault(torch.device("cpu")) is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networ
 from hcpl_kernel.pipeline.plan import Shard, input_key, make_shards
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.results import Outputs
-from hcpl_kernel.pipeline.setup import find_fields, labels_folder_exists, make_setup, read_chosen
+from hcpl_kernel.pipeline.setup import Setup, find_fields, labels_folder_exists, make_setup, read_chosen
 from hcpl_kernel.pipeline.store import Store
 from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.settings import PredictSettings
@@ -157,10 +157,53 @@ class _Run:
         labels_folder_exists(settings.labels)
         ensemble = read_chosen(settings)
         self._describe_weights(ensemble)
+        part = settings.part
+        mine = self._shards if part is None else self._shards[part.index - 1 :: part.count]
+        store = Store(self._workspace.parts)
+        finished = self._finished_before(ensemble, store, mine)
+        if finished is None:
+            finished = self._make(ensemble, store, mine, inputs, budget)
+        finished.count(mine, report)
+        self._judge(finished, mine, ensemble)
+        if part is None:
+            if finished.names(self._shards) != self._outputs.noted().get("parts"):
+                self._write(finished, ensemble, inputs, final=True)
+            if len(finished.places) == len(mine) and report.complete:
+                self._workspace.remove_pieces()
+        return self._result(ensemble)
+
+    def _finished_before(self, ensemble: Ensemble, store: Store, mine: Sequence[Shard]) -> Finished | None:
+        """The parts, where an earlier run with these settings left all of them; torch is not needed to see that."""
+        plan = self._workspace.plan_of(self._settings)
+        if plan is None:
+            return None
+        self._report.device = plan.device
+        setup = make_setup(self._settings, ensemble, plan.precision, None, self._stamps)
+        finished = self._find(setup, store, mine, RunReport())
+        for spec in setup.order:
+            self._report.network(spec.name)
+        return finished if len(finished.places) == len(mine) else None
+
+    def _find(self, setup: Setup, store: Store, mine: Sequence[Shard], report: RunReport) -> Finished:
+        """Finished parts; read whole unless the outputs were made from them and stand."""
+        with self._report.stage("looking for finished parts") as facts:
+            thorough = not self._outputs.noted().get("parts")
+            finished = find_finished(setup, store, mine, self._workspace.labels, thorough, report)
+            facts["shards"], facts["finished"] = len(mine), len(finished.places)
+        return finished
+
+    def _make(
+        self, ensemble: Ensemble, store: Store, mine: Sequence[Shard], inputs: str | None, budget: TimeBudget
+    ) -> Finished:
+        """Compute what is not finished."""
         from hcpl_kernel.engines import get_engine
+        from hcpl_kernel.pipeline.field_work import FieldWork
+        from hcpl_kernel.pipeline.local import LocalRun
         from hcpl_kernel.runtime.devices import describe as describe_devices
         from hcpl_kernel.runtime.devices import resolve_devices
 
+        settings, report = self._settings, self._report
+        verify_parts(ensemble, settings.labels is None)
         devices, notes = resolve_devices(settings.device)
         for note in notes:
             report.degrade(note)
@@ -168,47 +211,32 @@ class _Run:
         engine = get_engine(settings.engine)
         for device in devices:
             engine.check(device)
-        precision = engine.precision(devices[0])
-        setup = make_setup(settings, ensemble, precision, devices[0], self._stamps)
-        self._workspace.write_plan(settings, precision)
-        store = Store(self._workspace.parts)
-        mine = self._shards if settings.part is None else self._shards[settings.part.index - 1 :: settings.part.count]
-        noted = self._outputs.noted()
-        with report.stage("looking for finished parts") as facts:
-            finished = find_finished(setup, store, mine, self._workspace.labels, not noted.get("parts"), report)
-            facts["shards"], facts["finished"] = len(mine), len(finished.places)
-        todo = [shard for shard in mine if shard.index not in finished.places]
+        setup = make_setup(settings, ensemble, engine.precision(devices[0]), devices[0], self._stamps)
+        self._workspace.write_plan(settings, engine.precision(devices[0]), report.device)
+        finished = self._find(setup, store, mine, report)
         for spec in setup.order:
             report.network(spec.name)
-        if todo:
-            verify_parts(ensemble, settings.labels is None)
-            if finished.places and settings.part is None:
+        todo = [shard for shard in mine if shard.index not in finished.places]
+        if not todo:
+            return finished
+        improve = None
+        if settings.part is None:
+            improve = self._improve(finished, ensemble, inputs)
+            if finished.places:
                 self._write(finished, ensemble, inputs, final=False)
-            from hcpl_kernel.pipeline.field_work import FieldWork
-            from hcpl_kernel.pipeline.local import LocalRun
-
-            work = FieldWork(setup.segmenter, settings.pixel_size, self._workspace.labels)
-            local = LocalRun(settings, setup, store, self._workspace, budget, report, devices, work)
-            improve = self._improve(finished, ensemble, inputs) if settings.part is None else None
-            finished.places |= local.run(todo, improve)
-        finished.count(mine, report)
-        self._judge(finished, mine, ensemble)
-        if settings.part is None and finished.places and finished.names(self._shards) != noted.get("parts"):
-            self._write(finished, ensemble, inputs, final=True)
-        if settings.part is None and len(finished.places) == len(mine) and report.complete:
-            self._workspace.remove_pieces()
-        return self._result(ensemble)
+        work = FieldWork(setup.segmenter, settings.pixel_size, self._workspace.labels)
+        local = LocalRun(settings, setup, store, self._workspace, budget, report, devices, work)
+        finished.places |= local.run(todo, improve)
+        return finished
 
     def assemble(self, precisions: Sequence[str]) -> RunResult:
         """Write the outputs from parts that are there."""
-        import torch
-
         ensemble = read_chosen(self._settings)
         self._describe_weights(ensemble)
         store = Store(self._workspace.parts)
         finished = Finished(store, {})
         for precision in precisions:
-            setup = make_setup(self._settings, ensemble, precision, torch.device("cpu"), self._stamps)
+            setup = make_setup(self._settings, ensemble, precision, None, self._stamps)
             finished.places = {**find_any(setup, store, self._shards).places, **finished.places}
         missing = len(self._shards) - len(finished.places)
         if missing:

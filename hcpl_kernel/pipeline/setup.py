@@ -84,7 +84,7 @@ class Setup:
 
 
 def make_setup(
-    settings: PredictSettings, ensemble: Ensemble, precision: str, device: torch.device, stamps: ContentStamps
+    settings: PredictSettings, ensemble: Ensemble, precision: str, device: torch.device | None, stamps: ContentStamps
 ) -> Setup:
     """Choose networks and segmenter; nothing is loaded yet.
 
@@ -92,7 +92,7 @@ def make_setup(
         settings: of the run.
         ensemble: its weights.
         precision: what the engine computes descriptors in.
-        device: that segments.
+        device: that segments; None where only the keys are wanted and nothing is computed.
         stamps: of the content of files.
 
     Raises:
@@ -125,7 +125,7 @@ def read_chosen(settings: PredictSettings) -> Ensemble:
     return dataclasses.replace(ensemble, networks=chosen)
 
 
-def _segmenter(settings: PredictSettings, ensemble: Ensemble, precision: str, device: torch.device) -> Segmenter:
+def _segmenter(settings: PredictSettings, ensemble: Ensemble, precision: str, device: torch.device | None) -> Segmenter:
     if settings.labels is not None:
         from hcpl_kernel.segmentation.given_labels import GivenLabels
 
@@ -137,6 +137,8 @@ def _segmenter(settings: PredictSettings, ensemble: Ensemble, precision: str, de
         from hcpl_kernel.segmentation.hpa_networks import Segmentator
         from hcpl_kernel.segmentation.loading import load_segmentation
 
+        if device is None:
+            raise ValueError("a setup without a device computes nothing")
         engine = get_engine(settings.engine)
         nuclei, cell = (engine.segmentation(load_segmentation(ensemble, which), device) for which in ("nuclei", "cell"))
         return Segmentator(

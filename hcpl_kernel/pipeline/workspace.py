@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from hcpl_kernel.errors import InputError
+from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.pipeline.report import FILE_NAME
 from hcpl_kernel.runtime.atomic import atomic_open, remove_stale
 from hcpl_kernel.settings import Part, PredictSettings, from_mapping, read_json
@@ -25,10 +25,42 @@ PLAN_SCHEMA = 1
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run was asked for, and the precision that its devices compute descriptors in."""
+    """What a run was asked for, what its devices are, and the precision that they compute descriptors in."""
 
     settings: PredictSettings
     precision: str
+    device: str
+
+
+def _read_plan(path: Path) -> Plan:
+    values = read_json(path, PLAN_SCHEMA)
+    try:
+        settings = from_mapping(PredictSettings, values["settings"], where=str(path))
+        return Plan(settings, values["precision"], values["device"])
+    except (KeyError, TypeError) as error:
+        raise SettingsError(f"{path} lacks {error}") from error
+
+
+def _comparable(settings: PredictSettings) -> PredictSettings:
+    """Settings without what does not change results."""
+    return dataclasses.replace(
+        settings,
+        **{name: getattr(settings, name).absolute() for name in ("fields_dir", "weights")},
+        work=None,
+        output=Path("."),
+        part=None,
+        device="auto",
+        time_limit=None,
+        strict=False,
+        fresh=False,
+        report=True,
+        quiet=False,
+        **{
+            name: value.absolute()
+            for name in ("sample", "listing", "labels")
+            if (value := getattr(settings, name)) is not None
+        },
+    )
 
 
 def _of(part: Part) -> str:
@@ -94,12 +126,20 @@ class Workspace:
         """The run report; a `--part` run has one of its own."""
         return self.folder / FILE_NAME if part is None else self.folder / f"run_report_{_of(part)}.json"
 
-    def write_plan(self, settings: PredictSettings, precision: str) -> None:
-        """Leave what `hcpl assemble` needs to know of a run."""
-        values = {"schema": PLAN_SCHEMA, "settings": settings.as_plain(), "precision": precision}
-        name = "plan.json" if settings.part is None else f"plan_{_of(settings.part)}.json"
-        with atomic_open(self.folder / name) as file:
+    def write_plan(self, settings: PredictSettings, precision: str, device: str) -> None:
+        """Leave what a repeated run and `hcpl assemble` need to know of this one."""
+        values = {"schema": PLAN_SCHEMA, "settings": settings.as_plain(), "precision": precision, "device": device}
+        with atomic_open(self._plan(settings.part)) as file:
             json.dump(values, file, indent=1)
+
+    def plan_of(self, settings: PredictSettings) -> Plan | None:
+        """The plan of an earlier run with the same settings; None where there is none."""
+        path = self._plan(settings.part)
+        try:
+            plan = _read_plan(path)
+        except SettingsError:
+            return None
+        return plan if _comparable(plan.settings) == _comparable(settings) else None
 
     def read_plans(self) -> list[Plan]:
         """The plans of all runs of the folder, `--part` runs or not.
@@ -108,20 +148,15 @@ class Workspace:
             InputError: if there is none, or their settings differ in more than the part, the device and the time limit.
             SettingsError: if a plan is not readable.
         """
-        plans = []
-        for path in sorted(self.folder.glob("plan*.json")):
-            values = read_json(path, PLAN_SCHEMA)
-            settings = from_mapping(PredictSettings, values["settings"], where=str(path))
-            plans.append(Plan(settings, values["precision"]))
+        plans = [_read_plan(path) for path in sorted(self.folder.glob("plan*.json"))]
         if not plans:
             raise InputError(f"{self.folder} has no run; expected the work folder of `hcpl predict --part I/N` runs")
-        same = dict.fromkeys(("part", "device", "time_limit", "quiet", "strict", "fresh", "report", "output"))
-        same |= {"output": plans[0].settings.output, "device": "auto", "quiet": False, "strict": False, "fresh": False}
-        same |= {"report": True}
-        alike = [dataclasses.replace(plan.settings, **same) for plan in plans]  # type: ignore[arg-type]
-        if any(settings != alike[0] for settings in alike):
+        if any(_comparable(plan.settings) != _comparable(plans[0].settings) for plan in plans):
             raise InputError(f"the runs in {self.folder} had different settings; give each combination a --work of its own")
         return plans
+
+    def _plan(self, part: Part | None) -> Path:
+        return self.folder / ("plan.json" if part is None else f"plan_{_of(part)}.json")
 
     def remove_pieces(self) -> None:
         """Remove what waves left, where no later run can need it."""

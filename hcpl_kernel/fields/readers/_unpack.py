@@ -57,7 +57,7 @@ def _lzw(source: NDArray, target: NDArray) -> int:
     start, length = np.zeros(4097, np.int64), np.zeros(4097, np.int64)
     bits, held, position, written = 9, 0, 0, 0
     buffer = np.int64(0)
-    entries, previous = 258, -1
+    entries, previous = 258, np.int64(-1)
     while written < target.size:
         while held < bits and position < source.size:
             buffer = ((buffer << 8) | np.int64(source[position])) & 0xFFFFFFF
@@ -70,7 +70,7 @@ def _lzw(source: NDArray, target: NDArray) -> int:
         if code == 257:
             return written
         if code == 256:
-            bits, entries, previous = 9, 258, -1
+            bits, entries, previous = 9, 258, np.int64(-1)
             continue
         first = written
         if code < 256:

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hcpl_kernel.cells.record import FieldRecord
-from hcpl_kernel.classes import HPA_CLASSES
+from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.locate import locate_fields
@@ -186,8 +186,12 @@ def _finished(pieces: Path, key: str) -> CutShard | None:
         return None
 
 
-def read_table(source: CellSource) -> tuple[dict[str, NDArray[np.bool_]], dict[str, str]]:
-    """The weak labels (19,) bool and the group of every field that the table names.
+def read_table(source: CellSource, classes: ClassList = HPA_CLASSES) -> tuple[dict[str, NDArray[np.bool_]], dict[str, str]]:
+    """The weak labels (K,) bool and the group of every field that the table names.
+
+    Args:
+        source: the table and its columns.
+        classes: the K classes that ids mean.
 
     Raises:
         InputError: for a missing column, or a label that is no class id and not in the class map.
@@ -197,13 +201,13 @@ def read_table(source: CellSource) -> tuple[dict[str, NDArray[np.bool_]], dict[s
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise InputError(f"{source.table} has no column {', '.join(missing)}; it has {', '.join(table.columns)}")
-    names = {str(k): k for k in range(len(HPA_CLASSES))}
+    names = {str(k): k for k in range(len(classes))}
     if source.class_map is not None:
         names = json.loads(Path(source.class_map).read_text())
     labels: dict[str, NDArray[np.bool_]] = {}
     groups: dict[str, str] = {}
     for row in table[columns].itertuples(index=False, name=None):
-        carried: NDArray[np.bool_] = np.zeros(len(HPA_CLASSES), np.bool_)
+        carried: NDArray[np.bool_] = np.zeros(len(classes), np.bool_)
         for text in filter(None, (part.strip() for part in row[1].split(source.separator))):
             if text not in names:
                 raise InputError(f"{source.table}: field {row[0]} has the label {text!r}, which is not in the class map")

@@ -21,6 +21,8 @@ MODULES = {
     "umap-learn": "umap",
     "lightning-fabric": "lightning_fabric",
     "ipython": "IPython",
+    "pydantic-core": "pydantic_core",
+    "typing-extensions": "typing_extensions",
 }
 # Declared, though no module of the package imports them.
 NEEDED_BY_OTHERS = {"torchvision": "timm imports it, and it must match torch"}

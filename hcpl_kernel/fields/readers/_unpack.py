@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,8 @@ def _lzw(source: NDArray, target: NDArray) -> int:
     start, length = np.zeros(4097, np.int64), np.zeros(4097, np.int64)
     bits, held, position, written = 9, 0, 0, 0
     buffer = np.int64(0)
-    entries, previous = 258, -1
+    entries = 258
+    previous: Any = -1
     while written < target.size:
         while held < bits and position < source.size:
             buffer = ((buffer << 8) | np.int64(source[position])) & 0xFFFFFFF

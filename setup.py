@@ -31,6 +31,8 @@ setup(
         "numba>=0.59",
         "safetensors>=0.4",
         "pydantic>=2.6",
+        "pydantic-core>=2.16",
+        "typing-extensions>=4.1",
         "xgboost>=2.0",
         "pycocotools>=2.0.7",
         "tqdm>=4.60",

@@ -273,6 +273,7 @@ def test_programs_that_never_seem_to_end_are_refused(tmp_path: Path, monkeypatch
             convert(zip_file(tmp_path / "a.pth", state_dict(program)))
 
 
+@pytest.mark.slow
 def test_recursive_and_deep_structures(tmp_path: Path) -> None:
     deep = b"(" * 200_000 + b"t" * 200_000
     for program in (

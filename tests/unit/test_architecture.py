@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ MODULES = {
     "umap-learn": "umap",
     "lightning-fabric": "lightning_fabric",
     "ipython": "IPython",
+    "pydantic-core": "pydantic_core",
+    "typing-extensions": "typing_extensions",
 }
 # Declared, though no module of the package imports them.
 NEEDED_BY_OTHERS = {"torchvision": "timm imports it, and it must match torch"}
@@ -28,7 +31,8 @@ Import = tuple[str, Path, int]
 """Name of the imported module, and the file and line of the import."""
 
 
-def imports(path: Path, root: Path = ROOT) -> Iterator[Import]:
+@cache
+def imports(path: Path, root: Path = ROOT) -> list[Import]:
     """Every import of a file, inside of functions too, except those for type checkers only."""
     parts = path.relative_to(root).with_suffix("").parts
 
@@ -45,12 +49,17 @@ def imports(path: Path, root: Path = ROOT) -> Iterator[Import]:
             module = base if node.level else node.module or ""
             for alias in node.names:
                 yield f"{module}.{alias.name}", path, node.lineno
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        elif isinstance(node, ast.Call) and called(node) == "import_module":
             yield from ((str(a.value), path, node.lineno) for a in node.args[:1] if isinstance(a, ast.Constant))
         for child in ast.iter_child_nodes(node):
             yield from walk(child)
 
-    yield from walk(ast.parse(path.read_text(encoding="utf-8")))
+    return list(walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def called(call: ast.Call) -> str:
+    """Name of the called function or method."""
+    return getattr(call.func, "id", "") or getattr(call.func, "attr", "")
 
 
 def rooms_of(package: Path) -> set[str]:
@@ -119,6 +128,7 @@ def test_a_circle_would_be_found(tmp_path: Path) -> None:
     (package / "stairs.py").write_text("import house.attic.thing\n")
     assert shortest_circle(room_graph(package)) == []
     (package / "stairs.py").write_text("import house.kitchen.thing\n")
+    imports.cache_clear()
     graph = room_graph(package)
     assert shortest_circle(graph) == ["cellar", "stairs", "kitchen"]
     expected = "cellar -> stairs (house/cellar/thing.py:1); stairs -> kitchen (house/stairs.py:1); kitchen -> cellar"
@@ -135,7 +145,7 @@ def declared() -> tuple[set[str], dict[str, set[str]]]:
     call = next(
         node
         for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup"
+        if isinstance(node, ast.Call) and called(node) == "setup"
     )
     values = {keyword.arg: keyword.value for keyword in call.keywords}
     extras = ast.literal_eval(values["extras_require"])

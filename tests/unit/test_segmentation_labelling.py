@@ -356,6 +356,7 @@ def test_vectors_to_the_pixel(hpa_data: Path, name: str) -> None:
     assert np.array_equal(found[1], cells)
 
 
+@pytest.mark.slow
 def test_kernels_work_where_nothing_is_writable(tmp_path: Path) -> None:
     package = tmp_path / "hcpl_kernel"
     source = Path(hcpl_kernel.__file__).parent

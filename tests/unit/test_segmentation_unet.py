@@ -35,6 +35,7 @@ def known_weights(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.slow
 def test_dpn_unet_has_the_published_names_and_values(reference_dir: Path) -> None:
     shapes = json.loads((reference_dir / "dpn_unet_keys.json").read_text())
     net = DPNUNet(3, 3).eval()

@@ -28,6 +28,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_images_and_maps_are_those_of_the_field(dataset: Path) -> None:
     field = simulate_field(4_000_001, (192, 192), frequency="balanced")
     name = SETTINGS.field_id(1)
@@ -39,6 +40,7 @@ def test_images_and_maps_are_those_of_the_field(dataset: Path) -> None:
         np.testing.assert_array_equal(stored, getattr(field, kind))
 
 
+@pytest.mark.slow
 def test_tables_tell_weak_labels_and_truth(dataset: Path) -> None:
     train = pd.read_csv(dataset / "train.csv", dtype=str)
     cells = pd.read_csv(dataset / "cells.csv", dtype={"classes": str})
@@ -57,6 +59,7 @@ def test_tables_tell_weak_labels_and_truth(dataset: Path) -> None:
     assert (xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1) == tuple(first[["x", "y", "width", "height"]])
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_does_not_change_the_result(dataset: Path, tmp_path: Path) -> None:
     make_dataset(SETTINGS, tmp_path, jobs=2)
     for path in sorted(dataset.rglob("*")):
@@ -103,6 +106,7 @@ def test_statistics_of_known_shapes(tmp_path: Path) -> None:
         measure_folder(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_statistics_lie_in_the_range_of_real_fields(tmp_path: Path) -> None:
     """Coarse bounds: medians between about half and twice those measured on 60 real fields."""
     make_dataset(DatasetSettings(fields=16, seed=9), tmp_path)

@@ -112,6 +112,7 @@ def test_each_class_lights_its_compartment(kind: int) -> None:
         assert lit.sum() * 0.32**2 < 12 * len(carriers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [0, 2, 5, 14, 16])
 def test_carriers_are_brighter_where_the_pattern_is(kind: int) -> None:
     """The label is visible: green light in the carriers' compartment stands out from that of the other cells."""
@@ -151,6 +152,7 @@ def test_wrong_arguments_are_refused(arguments: dict, message: str) -> None:
         simulate_field(**arguments)
 
 
+@pytest.mark.slow
 def test_nuclei_of_neighbours_lie_side_by_side_as_often_as_in_real_fields() -> None:
     """Within 3 px of another cell's: 24 % of the nuclei of the real fields."""
     touching = total = 0
@@ -163,6 +165,7 @@ def test_nuclei_of_neighbours_lie_side_by_side_as_often_as_in_real_fields() -> N
     assert 0.1 < touching / total < 0.4
 
 
+@pytest.mark.slow
 def test_few_cells_have_two_nuclei_and_most_of_those_touch() -> None:
     """4 % of real cells have two nuclei, which touch in 54 of 63: few are in two pieces."""
     apart = total = 0

@@ -31,7 +31,7 @@ from tools.train.calibration import countable
 def record(name: str, labels: np.ndarray) -> FieldRecord:
     table = measure_cells(labels)
     masks = list(encode_labels(labels).values())
-    return FieldRecord(name, *labels.shape, None, table, masks, np.zeros((len(table), 8), np.float32))
+    return FieldRecord(name, *labels.shape, None, (), table, masks, np.zeros((len(table), 8), np.float32))
 
 
 def truth_table(name: str, labels: np.ndarray, classes: dict[int, list[int]]) -> pd.DataFrame:

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco
 
+from hcpl_kernel.export.submission_csv import write_submission
 from hcpl_kernel.scoring import mean_average_precision, read_submission
 from hcpl_kernel.submission import (
     SubmissionRow,
@@ -35,7 +36,6 @@ from hcpl_kernel.submission import (
     encode_labels,
     prediction_string,
     validate_submission,
-    write_submission,
 )
 
 DATA = Path(os.environ.get("HCPL_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from hcpl_kernel.errors import InputError, SubmissionError
+from hcpl_kernel.export.submission_csv import write_submission
 from hcpl_kernel.scoring import format_score, mean_average_precision, read_predictions, read_submission, read_truth
 from hcpl_kernel.submission import (
     SubmissionRow,
@@ -18,7 +19,6 @@ from hcpl_kernel.submission import (
     encode_mask,
     fallback_string,
     prediction_string,
-    write_submission,
 )
 
 H, W = 10, 12

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hcpl_kernel.errors import InputError, SubmissionError
+from hcpl_kernel.export.submission_csv import write_submission
 from hcpl_kernel.submission import (
     SubmissionRow,
     encode_mask,
@@ -15,7 +16,6 @@ from hcpl_kernel.submission import (
     prediction_string,
     read_sample,
     validate_submission,
-    write_submission,
 )
 
 MASKS = [encode_mask(np.eye(8, dtype=bool)), encode_mask(np.ones((8, 8), bool))]

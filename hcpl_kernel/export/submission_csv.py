@@ -37,7 +37,7 @@ def submission_csv(
     def row(field: FusedField) -> SubmissionRow:
         record = field.record
         if record.masks and classes is not None:
-            text = prediction_string(record.masks, field.prob)
+            text = prediction_string(record.masks, field.prob, classes)
             return SubmissionRow(record.id, record.width, record.height, text)
         given = sample.by_id.get(record.id) if sample is not None else None
         if given is not None:

@@ -123,3 +123,11 @@ class NetworkSpec:
                 f"head_kwargs: found {shown(self.head_kwargs)}, expected none: a {self.kind} takes no head_kwargs"
             )
         return None
+
+
+def computed_values(part: Any) -> dict[str, Any]:
+    """A specification without what does not change what its network computes: a key of results is made of the rest."""
+    values = dataclasses.asdict(part)
+    for name in ("validation_map", "weight", "gmac", "trained", "provenance", "sha256", "file"):
+        values.pop(name, None)
+    return values

@@ -16,7 +16,7 @@ from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import stamp_field
 from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble
-from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.network_spec import NetworkSpec, computed_values
 from hcpl_kernel.models.weights import resolve_sha256
 from hcpl_kernel.segmentation.interface import Segmenter
 from hcpl_kernel.settings import PredictSettings
@@ -91,7 +91,7 @@ class Keys:
         self._fields = digest(hcpl_kernel.__version__, settings.pixel_size)
         self.predictions: dict[str, str] = {
             spec.name: digest(
-                computed(spec),
+                computed_values(spec),
                 resolve_sha256(ensemble.folder, spec),
                 settings.views,
                 settings.engine,
@@ -134,11 +134,3 @@ class Keys:
 def input_key(shards: Sequence[Shard], stamps: ContentStamps) -> str:
     """A hash of all images of a run, whatever is done with them."""
     return digest([[files.id, stamp_field(files, stamps)] for shard in shards for files in shard.files])
-
-
-def computed(part: Any) -> dict[str, Any]:
-    """A part's spec without what only fusion and the report use."""
-    values = dataclasses.asdict(part)
-    for name in ("validation_map", "weight", "gmac", "trained", "provenance", "sha256", "file"):
-        values.pop(name, None)
-    return values

@@ -20,7 +20,7 @@ from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networ
 from hcpl_kernel.pipeline.plan import Shard, input_key, make_shards
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.results import Outputs
-from hcpl_kernel.pipeline.setup import Setup, find_fields, labels_folder_exists, make_setup, read_chosen
+from hcpl_kernel.pipeline.setup import Setup, find_fields, make_setup, read_chosen
 from hcpl_kernel.pipeline.store import Store
 from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.settings import PredictSettings
@@ -154,7 +154,6 @@ class _Run:
         """Make what is not finished, and write the outputs."""
         settings, report = self._settings, self._report
         inputs = self._leave_fallback()
-        labels_folder_exists(settings.labels)
         ensemble = read_chosen(settings)
         self._describe_weights(ensemble)
         part = settings.part

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcpl_kernel.errors import SettingsError
@@ -13,18 +12,16 @@ from hcpl_kernel.fields.locate import locate_fields
 from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
-from hcpl_kernel.models.weights import resolve_sha256
-from hcpl_kernel.pipeline.plan import Keys, computed
+from hcpl_kernel.pipeline.plan import Keys
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.schedule import by_value_per_second
-from hcpl_kernel.segmentation.interface import Segmenter
+from hcpl_kernel.segmentation.interface import Segmenter, SegmenterRequest
+from hcpl_kernel.segmentation.registry import make_segmenter
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission.writing import SampleSubmission
 
 if TYPE_CHECKING:
     import torch
-
-    from hcpl_kernel.segmentation.hpa_networks import Segmentator
 
 SHOWN = 5
 """So many IDs are named where more are meant."""
@@ -100,7 +97,10 @@ def make_setup(
         WeightsError: if no hash of a file is recorded.
     """
     order = (ensemble.completeness, *by_value_per_second(ensemble.networks, settings.views))
-    segmenter = _segmenter(settings, ensemble, precision, device)
+    request = SegmenterRequest(
+        ensemble, settings.labels, settings.pixel_size, settings.resolution, settings.engine, precision, device
+    )
+    segmenter = make_segmenter("hpa" if settings.labels is None else "given", request)
     keys = Keys(settings, ensemble, order, segmenter, precision, stamps)
     return Setup(ensemble, order, segmenter, keys, max(spec.input_size for spec in order))
 
@@ -123,42 +123,3 @@ def read_chosen(settings: PredictSettings) -> Ensemble:
             raise SettingsError(f"{settings.weights} has no network {name!r}{hint} It has {', '.join(names)}")
     chosen = tuple(spec for spec in ensemble.networks if spec.name in settings.networks)
     return dataclasses.replace(ensemble, networks=chosen)
-
-
-def _segmenter(settings: PredictSettings, ensemble: Ensemble, precision: str, device: torch.device | None) -> Segmenter:
-    if settings.labels is not None:
-        from hcpl_kernel.segmentation.given_labels import GivenLabels
-
-        return GivenLabels(settings.labels)
-    from hcpl_kernel.segmentation.hpa_segmenter import HpaNetworks
-
-    def load() -> Segmentator:
-        from hcpl_kernel.engines import get_engine
-        from hcpl_kernel.segmentation.hpa_networks import Segmentator
-        from hcpl_kernel.segmentation.loading import load_segmentation
-
-        if device is None:
-            raise ValueError("a setup without a device computes nothing")
-        engine = get_engine(settings.engine)
-        nuclei, cell = (engine.segmentation(load_segmentation(ensemble, which), device) for which in ("nuclei", "cell"))
-        return Segmentator(
-            nuclei,
-            cell,
-            device=str(device),
-            nuclei_background_cut=ensemble.nuclei.background_cut,
-            cell_background_cut=ensemble.cell.background_cut,
-        )
-
-    parts = (ensemble.nuclei, ensemble.cell)
-    identity = [settings.engine, precision, [[computed(p), resolve_sha256(ensemble.folder, p)] for p in parts]]
-    return HpaNetworks(load, identity, settings.pixel_size, settings.resolution)
-
-
-def labels_folder_exists(folder: Path | None) -> None:
-    """Refuse a folder of label maps that is not one.
-
-    Raises:
-        SettingsError: if it is given and is not a folder.
-    """
-    if folder is not None and not folder.is_dir():
-        raise SettingsError(f"labels {folder} is not a folder; expected the folder of <ID>_cells.png maps")

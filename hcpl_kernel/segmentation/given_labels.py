@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hcpl_kernel.errors import FieldError
+from hcpl_kernel.errors import FieldError, SettingsError
 from hcpl_kernel.segmentation._components import split_labels
-from hcpl_kernel.segmentation.interface import LARGEST_LABEL, Json, Labels, Stamps
+from hcpl_kernel.segmentation.interface import LARGEST_LABEL, Json, Labels, SegmenterRequest, Stamps
 
 FORMATS = ("PNG", "TIFF", "JPEG")
 # Uncompressed 32-bit pixels and room for headers: no map of a field needs more.
@@ -28,6 +28,17 @@ COMPONENTS_PER_ID = 4
 
 class _Unusable(Exception):
     """Why a file is not a label map, without its name."""
+
+
+def make(request: SegmenterRequest) -> GivenLabels:
+    """The segmenter that takes the label maps of a folder.
+
+    Raises:
+        SettingsError: if that is not a folder.
+    """
+    if request.labels is None or not request.labels.is_dir():
+        raise SettingsError(f"labels {request.labels} is not a folder; expected the folder of <ID>_cells.png maps")
+    return GivenLabels(request.labels)
 
 
 class GivenLabels:

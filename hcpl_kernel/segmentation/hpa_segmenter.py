@@ -11,11 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.errors import FieldError, HcplError, SettingsError
-from hcpl_kernel.segmentation.interface import LARGEST_LABEL, Json, Labels, Stamps
+from hcpl_kernel.models.network_spec import computed_values
+from hcpl_kernel.models.weights import resolve_sha256
+from hcpl_kernel.segmentation.interface import LARGEST_LABEL, Json, Labels, SegmenterRequest, Stamps
 from hcpl_kernel.settings import RESOLUTIONS
 
 if TYPE_CHECKING:
     from hcpl_kernel.segmentation.hpa_networks import Maps, Segmentator
+
+
+def make(request: SegmenterRequest) -> HpaNetworks:
+    """The segmenter of an ensemble's two networks, as an engine computes them on a device."""
+    ensemble = request.ensemble
+
+    def load() -> Segmentator:
+        from hcpl_kernel.engines import get_engine
+        from hcpl_kernel.segmentation.hpa_networks import Segmentator
+        from hcpl_kernel.segmentation.loading import load_segmentation
+
+        if request.device is None:
+            raise SettingsError("this segmenter was made for its stamps only: it has no device")
+        engine = get_engine(request.engine)
+        return Segmentator(
+            engine.segmentation(load_segmentation(ensemble, "nuclei"), request.device),
+            engine.segmentation(load_segmentation(ensemble, "cell"), request.device),
+            device=str(request.device),
+            nuclei_background_cut=ensemble.nuclei.background_cut,
+            cell_background_cut=ensemble.cell.background_cut,
+        )
+
+    parts = (ensemble.nuclei, ensemble.cell)
+    networks = [[computed_values(part), resolve_sha256(ensemble.folder, part)] for part in parts]
+    return HpaNetworks(load, [request.engine, request.precision, networks], request.pixel_size, request.resolution)
 
 
 class HpaNetworks:

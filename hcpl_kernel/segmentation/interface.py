@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.models.ensemble import Ensemble
+
+if TYPE_CHECKING:
+    import torch
 
 LARGEST_LABEL = 65535
 """Label maps are stored with 16 bits per pixel; a larger id would wrap."""
@@ -85,3 +89,26 @@ class Segmenter(Protocol):
     def close(self) -> None:
         """Release networks and memory; `labels` is not called afterwards."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmenterRequest:
+    """What a run asks of the segmenter that it is given.
+
+    Attributes:
+        ensemble: the weights folder.
+        labels: folder of given label maps, None where there are none.
+        pixel_size: um per pixel of the images.
+        resolution: one of :data:`hcpl_kernel.settings.RESOLUTIONS`.
+        engine: name of the engine that computes networks.
+        precision: what the engine computes classifiers in.
+        device: where networks run; None where only stamps are wanted and nothing is segmented.
+    """
+
+    ensemble: Ensemble
+    labels: Path | None
+    pixel_size: float
+    resolution: str
+    engine: str
+    precision: str
+    device: torch.device | None

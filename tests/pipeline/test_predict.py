@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +19,11 @@ import pytest
 import hcpl_kernel
 from hcpl_kernel.cli import main
 from hcpl_kernel.fields.channels import CHANNELS
+from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.pipeline import field_work, local, plan
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.submission import decode_mask, validate_submission
+from tests.toy_ensemble import write_toy_ensemble
 
 from .conftest import PIXEL_SIZE, write_field
 
@@ -322,3 +326,31 @@ def test_the_python_function_is_the_command(small_ensemble: Path, fields: Path, 
     assert (result.fields, result.readable) == (3, 3)
     assert result.cells == len(pd.read_csv(result.work / "cells.csv"))
     assert result.output.is_file()
+
+
+def test_an_ensemble_of_seven_classes_is_a_whole_run(fields: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    write_toy_ensemble(weights)
+    ensemble = read_ensemble(weights)
+    result = hcpl_kernel.predict(
+        fields, weights, tmp_path / "s.csv", labels=fields / "masks", pixel_size=PIXEL_SIZE, device="cpu"
+    )
+    cells = pd.read_csv(result.work / "cells.csv")
+    assert [name for name in cells if name.startswith("prob_")] == [f"prob_{k}" for k in range(7)]
+    assert set(cells["best_class"]) <= set(ensemble.classes.names)
+    assert validate_submission(result.output, classes=ensemble.classes).ok
+    text = pd.read_csv(result.output).set_index("ID")["PredictionString"]["a"]
+    assert {int(label) for label in text.split(" ")[0::3]} == set(range(7))
+
+
+def test_a_finished_run_is_recognised_without_torch(small_ensemble: Path, fields: Path, tmp_path: Path) -> None:
+    given = ["predict", str(fields), "--weights", str(small_ensemble), "--output", str(tmp_path / "s.csv"), "--quiet"]
+    given += ["--pixel-size", str(PIXEL_SIZE), "--device", "cpu"]
+    assert main(given) == 0
+    before = (tmp_path / "s.csv").stat()
+    program = f"import sys; from hcpl_kernel.cli import main; assert main({given!r}) == 0; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False")
+    after = (tmp_path / "s.csv").stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)  # it was not even written again

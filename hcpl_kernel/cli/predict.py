@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import functools
 
-from hcpl_kernel.cli._ending import DONE, ERROR_FILE, FELL_SHORT, say
+from hcpl_kernel.cli._ending import DONE, FELL_SHORT, say
 from hcpl_kernel.cli._parser import Parser, checked, path
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.runtime.paths import check_output, check_work
@@ -75,7 +75,6 @@ def predict(options: argparse.Namespace) -> int:
     from hcpl_kernel.report.text import format_report
 
     result = run(settings, started=started)
-    (result.work / ERROR_FILE).unlink(missing_ok=True)  # an earlier run's
     if not settings.quiet:
         say(format_report(result.work))
         say(f"submission {result.output}")

@@ -50,12 +50,12 @@ from hcpl_kernel.settings import PredictSettings
 TOO_LATE = "not segmented: the time limit was near"
 
 
-FIRST_WAVE_CELLS = 26
-"""Cells per field assumed for the disk estimate (upper plan figure of the competition's test set)."""
+EXPECTED_CELLS = 26
+"""Cells per field assumed for the disk estimate before any field has been seen (upper plan figure of the test set)."""
 RESIDENT_SHARE = 0.25
 """Networks stay loaded between waves where their files, twice, take at most this share of the free memory (our choice)."""
 IMPROVEMENT_SHARE = 0.05
-"""Under a time limit the submission is rewritten between networks as long as that takes at most this share of the time."""
+"""The submission is rewritten between networks or waves while that takes at most this share of the time (our choice)."""
 
 
 class _OutOfTime(Exception):
@@ -128,6 +128,8 @@ class LocalRun:
         self._work = work
         self._geometry = GeometryModel.load(load_geometry_path(setup.ensemble))
         self._pace = Pace(settings.views)
+        self._cells_per_field: float = EXPECTED_CELLS
+        self._improving = 0.0
         self._failed: set[str] = set()
         self._loaded: dict[str, list[Predictor]] = {}
         sizes = (part_path(setup.ensemble, spec).stat().st_size for spec in setup.order)
@@ -145,11 +147,10 @@ class LocalRun:
             For each shard whose part is in the store now, by its index, where it is.
         """
         finished: dict[int, Place] = {}
-        cells = FIRST_WAVE_CELLS
         remaining = list(shards)
         with Progress(_fields(shards), self._order, self._settings.quiet) as progress:
             while remaining:
-                wave = self._next_wave(remaining, cells)
+                wave = self._next_wave(remaining)
                 del remaining[: len(wave)]
                 with self._report.stage("fields") as facts:
                     working = self._cut(wave, progress)
@@ -157,13 +158,17 @@ class LocalRun:
                 names = self._run_networks(working, improve, progress)
                 with self._report.stage("fusion"):
                     finished |= self._commit(working, names)
+                seen = sum(each.cells for each in working)
+                self._cells_per_field = max(1.0, seen / _fields(wave))
+                if remaining and finished:
+                    self._improve(improve, partial(self._committed, dict(finished)))
         return finished
 
-    def _next_wave(self, remaining: Sequence[Shard], cells: float) -> list[Shard]:
+    def _next_wave(self, remaining: Sequence[Shard]) -> list[Shard]:
         """The shards that are worked on together."""
         if self._budget.limit is not None:
             return list(remaining)
-        most = fields_per_wave(cells, self._crop_size, free_bytes(self._workspace.folder))
+        most = fields_per_wave(self._cells_per_field, self._crop_size, free_bytes(self._workspace.folder))
         wave: list[Shard] = []
         for shard in remaining:
             if wave and sum(len(s.files) for s in wave) + len(shard.files) > most:
@@ -225,7 +230,7 @@ class LocalRun:
 
     def _affordable(self, todo: Sequence[Shard]) -> int:
         """The side of the crops; smaller where the disk is, which the report says and the part's key contains."""
-        cells = FIRST_WAVE_CELLS * sum(len(shard.files) for shard in todo)
+        cells = self._cells_per_field * _fields(todo)
         size = affordable_size(max(1, cells), self._crop_size, free_bytes(self._workspace.folder))
         if size < self._crop_size:
             self._report.degrade(f"the scratch disk is small: crops are stored at {size} px instead of {self._crop_size} px")
@@ -240,19 +245,23 @@ class LocalRun:
         """Every network over the wave; the names of those that predicted all of it."""
         names: list[str] = []
         by_index = {working.shard.index: working for working in wave}
-        improving = 0.0
         for spec in self._order:
             reason = self._run_network(spec, wave, progress)
             if reason is not None:
                 self._report.leave_out(spec.name, reason)
                 continue
             names.append(spec.name)
-            affordable = improving <= IMPROVEMENT_SHARE * self._budget.elapsed and improving < self._budget.for_networks
-            if improve is not None and self._budget.limit is not None and self._classifiers(names) and affordable:
-                start = time.perf_counter()
-                improve(partial(self._present, by_index, tuple(names)))
-                improving += time.perf_counter() - start
+            if self._budget.limit is not None and self._classifiers(names):
+                self._improve(improve, partial(self._present, by_index, tuple(names)))
         return names
+
+    def _improve(self, improve: Improve | None, present: Callable[[Shard], Part | None]) -> None:
+        """Rewrite the outputs, as long as that takes a small part of the time."""
+        affordable = IMPROVEMENT_SHARE * self._budget.elapsed >= self._improving < self._budget.for_networks
+        if improve is not None and affordable:
+            start = time.perf_counter()
+            improve(present)
+            self._improving += time.perf_counter() - start
 
     def _run_network(self, spec: NetworkSpec, wave: Sequence[_Working], progress: Progress) -> str | None:
         """Predict the shards that the network has not seen; None when all are predicted, else why it is left out."""
@@ -361,6 +370,11 @@ class LocalRun:
     def _present(self, wave: Mapping[int, _Working], names: Sequence[str], shard: Shard) -> Part | None:
         """What the networks so far say of a shard of the wave."""
         return self._join(wave[shard.index], names) if shard.index in wave else None
+
+    def _committed(self, finished: Mapping[int, Place], shard: Shard) -> Part | None:
+        """The part of a shard that this run has put into the store."""
+        place = finished.get(shard.index)
+        return None if place is None else self._store.get(place.shard, place.outcome)
 
     def _join(self, working: _Working, names: Sequence[str]) -> Part:
         keys = {name: self._keys.predictions[name] for name in names}

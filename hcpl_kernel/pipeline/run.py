@@ -17,12 +17,12 @@ from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.weights import resolve_sha256, verify_parts
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networks_of
-from hcpl_kernel.pipeline.plan import Shard, input_key, make_shards
+from hcpl_kernel.pipeline.plan import Shard, digest, input_key, make_shards
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.results import Outputs
 from hcpl_kernel.pipeline.setup import Setup, find_fields, make_setup, read_chosen
 from hcpl_kernel.pipeline.store import Store
-from hcpl_kernel.pipeline.workspace import Workspace
+from hcpl_kernel.pipeline.workspace import Workspace, comparable
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission.writing import read_sample
 
@@ -77,6 +77,7 @@ def run(settings: PredictSettings, started: float | None = None) -> RunResult:
     workspace = Workspace(settings.work_dir)
     report = RunReport(settings=settings.as_plain())
     with workspace.opened(shared=settings.part is not None), _reported(workspace, report, settings):
+        workspace.error.unlink(missing_ok=True)  # an earlier run's
         if settings.fresh:
             workspace.forget()
         return _Run(settings, workspace, report).predict(budget)
@@ -268,23 +269,27 @@ class _Run:
                 self._outputs.write_fallback(None)
             return None
         noted = self._outputs.noted().get("inputs")
-        if noted is not None and noted == input_key(self._shards, self._stamps):
+        if noted is not None and noted == self._input_key():
             return noted
         self._outputs.write_fallback(None)
         return None
 
+    def _input_key(self) -> str:
+        """What outputs are of: the images, and what was asked for."""
+        return digest(input_key(self._shards, self._stamps), comparable(self._settings).as_plain())
+
     def _write(self, finished: Finished, ensemble: Ensemble, inputs: str | None, final: bool) -> None:
         with self._report.stage("submission"):
             names = finished.names(self._shards) if final else []
-            inputs = inputs or (input_key(self._shards, self._stamps) if final else None)
-            self._outputs.write(finished.part, ensemble.classes, inputs, names)
+            self._outputs.write(finished.part, ensemble.classes, inputs or self._input_key(), names)
 
     def _improve(self, finished: Finished, ensemble: Ensemble, inputs: str | None) -> Any:
         """What writes the outputs between two networks: finished parts, and of other shards what `present` gives."""
 
         def improve(present: Any) -> None:
             with self._report.stage("submission"):
-                self._outputs.write(lambda shard: finished.part(shard) or present(shard), ensemble.classes, inputs, [])
+                key = inputs or self._input_key()
+                self._outputs.write(lambda shard: finished.part(shard) or present(shard), ensemble.classes, key, [])
 
         return improve
 

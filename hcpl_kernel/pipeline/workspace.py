@@ -41,7 +41,7 @@ def _read_plan(path: Path) -> Plan:
         raise SettingsError(f"{path} lacks {error}") from error
 
 
-def _comparable(settings: PredictSettings) -> PredictSettings:
+def comparable(settings: PredictSettings) -> PredictSettings:
     """Settings without what does not change results."""
     return dataclasses.replace(
         settings,
@@ -139,7 +139,7 @@ class Workspace:
             plan = _read_plan(path)
         except SettingsError:
             return None
-        return plan if _comparable(plan.settings) == _comparable(settings) else None
+        return plan if comparable(plan.settings) == comparable(settings) else None
 
     def read_plans(self) -> list[Plan]:
         """The plans of all runs of the folder, `--part` runs or not.
@@ -151,7 +151,7 @@ class Workspace:
         plans = [_read_plan(path) for path in sorted(self.folder.glob("plan*.json"))]
         if not plans:
             raise InputError(f"{self.folder} has no run; expected the work folder of `hcpl predict --part I/N` runs")
-        if any(_comparable(plan.settings) != _comparable(plans[0].settings) for plan in plans):
+        if any(comparable(plan.settings) != comparable(plans[0].settings) for plan in plans):
             raise InputError(f"the runs in {self.folder} had different settings; give each combination a --work of its own")
         return plans
 

@@ -33,12 +33,12 @@ from hcpl_kernel.pipeline.inference import Predictor, empty_prediction
 from hcpl_kernel.pipeline.label_maps import label_maps_stand
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.parts import Place
-from hcpl_kernel.pipeline.pieces import Pieces
+from hcpl_kernel.pipeline.pieces import Pieces, seen_of
 from hcpl_kernel.pipeline.plan import Shard
 from hcpl_kernel.pipeline.progress import Progress
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.schedule import Pace
-from hcpl_kernel.pipeline.sealed import DamagedFile
+from hcpl_kernel.pipeline.sealed import AbsentFile, DamagedFile
 from hcpl_kernel.pipeline.setup import Setup
 from hcpl_kernel.pipeline.shard_work import NetworkFailure, join, predict_shard
 from hcpl_kernel.pipeline.store import Store
@@ -84,6 +84,11 @@ class _Working:
     cells: int
     crop_size: int
     unfinished: tuple[str, ...]
+
+    @property
+    def seen(self) -> str:
+        """What of the shard its networks see."""
+        return seen_of(self.crop_size, self.unfinished)
 
 
 Improve: TypeAlias = Callable[[Callable[[Shard], Part | None]], None]
@@ -208,7 +213,7 @@ class LocalRun:
             for name, prediction in part.predictions.items():
                 wanted = self._keys.predictions.get(name) == part.prediction_keys[name]
                 if wanted and not part.cut.unfinished:
-                    pieces.put_prediction(name, part.prediction_keys[name], part.cut.crop_size, prediction)
+                    pieces.put_prediction(name, part.prediction_keys[name], seen_of(part.cut.crop_size, ()), prediction)
         try:
             cut = pieces.cut(verify=True)
         except DamagedFile as error:
@@ -259,7 +264,7 @@ class LocalRun:
         if spec.name in self._failed:
             return self._report.networks[spec.name]["reason"]
         key = self._keys.predictions[spec.name]
-        missing = [w for w in wave if not w.pieces.has_prediction(spec.name, key, w.crop_size)]
+        missing = [w for w in wave if not self._has_prediction(w, spec.name, key)]
         facts = self._report.network(spec.name)
         progress.predicted(spec.name, _fields([w.shard for w in wave]) - _fields([w.shard for w in missing]))
         if not missing:
@@ -270,7 +275,7 @@ class LocalRun:
         if not cells:  # nothing to load a network for
             for working in missing:
                 nothing = empty_prediction(spec, len(working.shard.files))
-                working.pieces.put_prediction(spec.name, key, working.crop_size, nothing)
+                working.pieces.put_prediction(spec.name, key, working.seen, nothing)
             progress.predicted(spec.name, _fields([w.shard for w in missing]))
             return None
         least = self._pace.least_seconds(spec, cells)
@@ -308,6 +313,16 @@ class LocalRun:
         facts["batch"] = min(predictor.batch for predictor in predictors)
         return None
 
+    def _has_prediction(self, working: _Working, name: str, key: str) -> bool:
+        """Whether a network has seen a shard; a damaged prediction is made again, which the report says."""
+        try:
+            return len(working.pieces.prediction(name, key, working.seen).prob_cell) == working.cells
+        except AbsentFile:
+            return False
+        except DamagedFile as error:
+            self._report.warn(None, f"{name} predicts shard {working.shard.index + 1} again: {error}")
+            return False
+
     def _predict(
         self,
         spec: NetworkSpec,
@@ -329,7 +344,7 @@ class LocalRun:
                 cut = working.pieces.cut(verify=False)
                 crops = working.pieces.crops(cut)
                 prediction = predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
-            working.pieces.put_prediction(spec.name, key, working.crop_size, prediction)
+            working.pieces.put_prediction(spec.name, key, working.seen, prediction)
 
         start, done = time.perf_counter(), 0
         stream = run_in_order(predict, missing, range(len(predictors)), ahead=2 * len(predictors))
@@ -364,7 +379,7 @@ class LocalRun:
 
     def _join(self, working: _Working, names: Sequence[str]) -> Part:
         keys = {name: self._keys.predictions[name] for name in names}
-        predictions = {name: working.pieces.prediction(name, key, working.crop_size) for name, key in keys.items()}
+        predictions = {name: working.pieces.prediction(name, key, working.seen) for name, key in keys.items()}
         cut = working.pieces.cut(verify=False)
         return join(cut, predictions, keys, self._classifiers(names), self._ensemble, self._geometry)
 

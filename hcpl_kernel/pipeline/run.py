@@ -20,9 +20,11 @@ from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networ
 from hcpl_kernel.pipeline.plan import Shard, input_key, make_shards
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.results import Outputs
+from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.pipeline.setup import Setup, find_fields, make_setup, read_chosen
 from hcpl_kernel.pipeline.store import Store
 from hcpl_kernel.pipeline.workspace import Workspace
+from hcpl_kernel.runtime.atomic import remove_stale
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission.writing import read_sample
 
@@ -73,10 +75,10 @@ def run(settings: PredictSettings, started: float | None = None) -> RunResult:
     """
     budget = TimeBudget(settings.time_limit, started)
     settings.check_places()
-    settings.output.parent.mkdir(parents=True, exist_ok=True)
-    workspace = Workspace(settings.work_dir)
+    workspace = Workspace(settings.work_dir, settings.part)
     report = RunReport(settings=settings.as_plain())
-    with workspace.opened(shared=settings.part is not None), _reported(workspace, report, settings):
+    with _refusals_named(), workspace.opened(shared=settings.part is not None), _reported(workspace, report):
+        _prepare_place(settings.output)
         if settings.fresh:
             workspace.forget()
         return _Run(settings, workspace, report).predict(budget)
@@ -98,36 +100,52 @@ def assemble(work: Path, output: Path) -> RunResult:
     plans = workspace.read_plans()
     settings = dataclasses.replace(plans[0].settings, output=output, work=work, part=None)
     settings.check_places()
-    output.parent.mkdir(parents=True, exist_ok=True)
     report = RunReport(settings=settings.as_plain())
-    with workspace.opened(shared=True), _reported(workspace, report, settings):
+    with _refusals_named(), workspace.opened(shared=True), _reported(workspace, report):
+        _prepare_place(output)
         return _Run(settings, workspace, report).assemble(sorted({plan.precision for plan in plans}))
 
 
+def _prepare_place(output: Path) -> None:
+    """Make the folder of an output, and remove the temporary files of killed runs in it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(output.parent)
+
+
 @contextmanager
-def _reported(workspace: Workspace, report: RunReport, settings: PredictSettings) -> Iterator[None]:
-    """Write the report however the work ends, and say in it why it ended early.
+def _refusals_named() -> Iterator[None]:
+    """Name what ended the work from outside.
 
     Raises:
-        InputError: where the system refused a file (a full disk, a folder that was removed), instead of its error.
+        InputError: where the system refused a file (a full disk, a folder that was removed), or a file of the work folder
+            was changed while the run used it, instead of that error.
     """
     try:
         yield
-    except HcplError as error:
-        report.degrade(f"the run ended early: {error}")
-        raise
     except OSError as error:
-        report.degrade(f"the run ended early: {describe(error)}")
         raise InputError(f"{describe(error)}; mend that, and the same command goes on where it stopped") from error
-    except (KeyboardInterrupt, SystemExit):
-        report.degrade("the run was interrupted; the same command goes on where it stopped")
-        raise
-    except Exception as error:
-        report.degrade(f"the run ended by an unexpected error: {describe(error)} (see {workspace.error.name})")
-        raise
-    finally:
+    except DamagedFile as error:
+        raise InputError(f"the work folder was changed during the run: {error}; the same command makes it again") from error
+
+
+@contextmanager
+def _reported(workspace: Workspace, report: RunReport) -> Iterator[None]:
+    """Write the report however the work ends, and say in it why it ended early."""
+    try:
+        yield
+        report.write(workspace.report)
+    except BaseException as error:
+        if isinstance(error, HcplError):
+            report.degrade(f"the run ended early: {error}")
+        elif isinstance(error, OSError):
+            report.degrade(f"the run ended early: {describe(error)}")
+        elif isinstance(error, Exception):
+            report.degrade(f"the run ended by an unexpected error: {describe(error)} (see {workspace.error.name})")
+        else:  # Ctrl-C, a signal
+            report.degrade("the run was interrupted; the same command goes on where it stopped")
         with suppress(OSError):  # the disk may be what ended the run
-            report.write(workspace.report(settings.part))
+            report.write(workspace.report)
+        raise
 
 
 class _Run:

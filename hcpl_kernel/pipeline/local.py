@@ -17,10 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
 from hcpl_kernel.cells.store import affordable_size, fields_per_wave, free_bytes
-from hcpl_kernel.errors import HcplError
+from hcpl_kernel.errors import HcplError, describe
+from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.models.weights import load_geometry_path, part_path
@@ -31,7 +33,7 @@ from hcpl_kernel.pipeline.executor import Stop, run_in_order
 from hcpl_kernel.pipeline.field_work import FieldWork
 from hcpl_kernel.pipeline.inference import Predictor, empty_prediction
 from hcpl_kernel.pipeline.label_maps import label_maps_stand
-from hcpl_kernel.pipeline.part import Part
+from hcpl_kernel.pipeline.part import CutShard, Part
 from hcpl_kernel.pipeline.parts import Place
 from hcpl_kernel.pipeline.pieces import Pieces, seen_of
 from hcpl_kernel.pipeline.plan import Shard
@@ -343,7 +345,7 @@ class LocalRun:
                     stack.enter_context(torch_threads(len(share)))
                 cut = working.pieces.cut(verify=False)
                 crops = working.pieces.crops(cut)
-                prediction = predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
+                prediction = _predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
             working.pieces.put_prediction(spec.name, key, working.seen, prediction)
 
         start, done = time.perf_counter(), 0
@@ -397,6 +399,16 @@ class LocalRun:
             if complete and not working.unfinished:
                 working.pieces.remove()
         return finished
+
+
+def _predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:
+    """What a network says; a library that raises what is not an Exception (SystemExit) costs the network only."""
+    try:
+        return predict_shard(predictor, cut, crops, stop)
+    except BaseException as error:
+        if isinstance(error, Exception):
+            raise
+        raise RuntimeError(describe(error)) from error
 
 
 def _fields(shards: Sequence[Shard]) -> int:

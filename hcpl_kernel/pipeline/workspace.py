@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -117,6 +117,16 @@ class Workspace:
             for each, _, _ in os.walk(self.pieces):
                 remove_stale(Path(each))
             yield
+
+    def foreign_label_maps(self, ids: Container[str]) -> list[str]:
+        """IDs of fields that are not among the given ones and whose label maps an earlier run left, sorted."""
+        found = set()
+        with os.scandir(self.labels) as entries:
+            for entry in entries:
+                field_id, mark, kind = entry.name.rpartition("_")
+                if mark and kind in ("cells.png", "nuclei.png") and field_id not in ids:
+                    found.add(field_id)
+        return sorted(found)
 
     def forget(self) -> None:
         """Drop everything that an earlier run finished, for `--fresh`."""

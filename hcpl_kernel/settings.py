@@ -71,7 +71,7 @@ class PredictSettings:
         quiet: no progress and no summary; errors are still printed.
 
     Raises:
-        SettingsError: for a value of another type or out of range.
+        SettingsError: for a value of another type or out of range, and for `fresh` together with `part`.
     """
 
     fields_dir: Path
@@ -132,6 +132,10 @@ class PredictSettings:
             raise SettingsError(f"device is {self.device!r}, expected a text such as 'auto', 'cpu' or 'cuda:0'")
         if not isinstance(self.part, (Part, type(None))):
             raise SettingsError(f"part is {self.part!r}, expected I/N with I from 1 to N, such as 2/3")
+        if self.fresh and self.part is not None:
+            raise SettingsError(
+                "fresh with part would remove the other parts; remove the work folder before the first of them instead"
+            )
         for name in ("strict", "fresh", "report", "quiet"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name} is {getattr(self, name)!r}, expected True or False")

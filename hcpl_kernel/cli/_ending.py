@@ -49,7 +49,7 @@ def ending(parse: Callable[[], argparse.Namespace], arguments: Sequence[str]) ->
     with _signals_raise():
         try:
             options = parse()
-            code: int = options.verb(options)
+            code = _call(options)
             sys.stdout.flush()
         except HcplError as error:
             return _end(BAD_USE, str(error))
@@ -61,8 +61,19 @@ def ending(parse: Callable[[], argparse.Namespace], arguments: Sequence[str]) ->
             if _reader_is_gone():
                 return BY_SIGNAL + signal.SIGPIPE
             return _end(UNEXPECTED, _keep_traceback(error, options, arguments))
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever was not expected gets a code and a file
+        except SystemExit:  # the parser's: help, or options that it does not know
+            raise
+        except BaseException as error:  # noqa: BLE001 - the boundary: whatever was not expected gets a code and a file
             return _end(UNEXPECTED, _keep_traceback(error, options, arguments))
+    return code
+
+
+def _call(options: argparse.Namespace) -> int:
+    """Run the command; a library that asks the process to exit must not make it look finished."""
+    try:
+        code: int = options.verb(options)
+    except SystemExit as error:
+        raise RuntimeError(f"something called exit({error.code!r})") from error
     return code
 
 

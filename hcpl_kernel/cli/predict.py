@@ -76,7 +76,7 @@ def predict(options: argparse.Namespace) -> int:
 
     result = run(settings, started=started)
     if not settings.quiet:
-        say(format_report(result.work))
+        say(format_report(result.report))
         say(f"submission {result.output}")
     return FELL_SHORT if settings.strict and result.degraded else DONE
 

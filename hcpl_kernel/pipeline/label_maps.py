@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hcpl_kernel.runtime.atomic import atomic_path
+from hcpl_kernel.runtime.atomic import atomic_path, remove_any
 
 
 def write_label_map(path: Path, labels: np.ndarray) -> str:
@@ -20,6 +20,8 @@ def write_label_map(path: Path, labels: np.ndarray) -> str:
     encoded = cv2.imencode(".png", labels.astype(np.uint16))[1].data
     with atomic_path(path, sync=False) as temporary:  # a part knows its label maps' hashes
         temporary.write_bytes(encoded)
+        if path.is_dir():
+            remove_any(path)
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns} {hashlib.blake2b(encoded, digest_size=16).hexdigest()}"
 
@@ -36,8 +38,8 @@ def label_maps_stand(folder: Path, written: Mapping[str, str]) -> bool:
 
 
 def _stands(path: str, stamp: str) -> bool:
-    size, time, digest = stamp.split()
     try:
+        size, time, digest = stamp.split()
         status = os.stat(path)
         if status.st_size != int(size):
             return False

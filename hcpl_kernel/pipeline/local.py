@@ -17,10 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
 from hcpl_kernel.cells.store import affordable_size, fields_per_wave, free_bytes
-from hcpl_kernel.errors import HcplError
+from hcpl_kernel.errors import HcplError, describe
+from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.models.weights import load_geometry_path, part_path
@@ -31,14 +33,14 @@ from hcpl_kernel.pipeline.executor import Stop, run_in_order
 from hcpl_kernel.pipeline.field_work import FieldWork
 from hcpl_kernel.pipeline.inference import Predictor, empty_prediction
 from hcpl_kernel.pipeline.label_maps import label_maps_stand
-from hcpl_kernel.pipeline.part import Part
+from hcpl_kernel.pipeline.part import CutShard, Part
 from hcpl_kernel.pipeline.parts import Place
-from hcpl_kernel.pipeline.pieces import Pieces
+from hcpl_kernel.pipeline.pieces import Pieces, seen_of
 from hcpl_kernel.pipeline.plan import Shard
 from hcpl_kernel.pipeline.progress import Progress
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.schedule import Pace
-from hcpl_kernel.pipeline.sealed import DamagedFile
+from hcpl_kernel.pipeline.sealed import AbsentFile, DamagedFile
 from hcpl_kernel.pipeline.setup import Setup
 from hcpl_kernel.pipeline.shard_work import NetworkFailure, join, predict_shard
 from hcpl_kernel.pipeline.store import Store
@@ -84,6 +86,11 @@ class _Working:
     cells: int
     crop_size: int
     unfinished: tuple[str, ...]
+
+    @property
+    def seen(self) -> str:
+        """What of the shard its networks see."""
+        return seen_of(self.crop_size, self.unfinished)
 
 
 Improve: TypeAlias = Callable[[Callable[[Shard], Part | None]], None]
@@ -213,7 +220,7 @@ class LocalRun:
             for name, prediction in part.predictions.items():
                 wanted = self._keys.predictions.get(name) == part.prediction_keys[name]
                 if wanted and not part.cut.unfinished:
-                    pieces.put_prediction(name, part.prediction_keys[name], part.cut.crop_size, prediction)
+                    pieces.put_prediction(name, part.prediction_keys[name], seen_of(part.cut.crop_size, ()), prediction)
         try:
             cut = pieces.cut(verify=True)
         except DamagedFile as error:
@@ -268,7 +275,7 @@ class LocalRun:
         if spec.name in self._failed:
             return self._report.networks[spec.name]["reason"]
         key = self._keys.predictions[spec.name]
-        missing = [w for w in wave if not w.pieces.has_prediction(spec.name, key, w.crop_size)]
+        missing = [w for w in wave if not self._has_prediction(w, spec.name, key)]
         facts = self._report.network(spec.name)
         progress.predicted(spec.name, _fields([w.shard for w in wave]) - _fields([w.shard for w in missing]))
         if not missing:
@@ -279,7 +286,7 @@ class LocalRun:
         if not cells:  # nothing to load a network for
             for working in missing:
                 nothing = empty_prediction(spec, len(working.shard.files))
-                working.pieces.put_prediction(spec.name, key, working.crop_size, nothing)
+                working.pieces.put_prediction(spec.name, key, working.seen, nothing)
             progress.predicted(spec.name, _fields([w.shard for w in missing]))
             return None
         least = self._pace.least_seconds(spec, cells)
@@ -317,6 +324,16 @@ class LocalRun:
         facts["batch"] = min(predictor.batch for predictor in predictors)
         return None
 
+    def _has_prediction(self, working: _Working, name: str, key: str) -> bool:
+        """Whether a network has seen a shard; a damaged prediction is made again, which the report says."""
+        try:
+            return len(working.pieces.prediction(name, key, working.seen).prob_cell) == working.cells
+        except AbsentFile:
+            return False
+        except DamagedFile as error:
+            self._report.warn(None, f"{name} predicts shard {working.shard.index + 1} again: {error}")
+            return False
+
     def _predict(
         self,
         spec: NetworkSpec,
@@ -337,8 +354,8 @@ class LocalRun:
                     stack.enter_context(torch_threads(len(share)))
                 cut = working.pieces.cut(verify=False)
                 crops = working.pieces.crops(cut)
-                prediction = predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
-            working.pieces.put_prediction(spec.name, key, working.crop_size, prediction)
+                prediction = _predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
+            working.pieces.put_prediction(spec.name, key, working.seen, prediction)
 
         start, done = time.perf_counter(), 0
         stream = run_in_order(predict, missing, range(len(predictors)), ahead=2 * len(predictors))
@@ -378,7 +395,7 @@ class LocalRun:
 
     def _join(self, working: _Working, names: Sequence[str]) -> Part:
         keys = {name: self._keys.predictions[name] for name in names}
-        predictions = {name: working.pieces.prediction(name, key, working.crop_size) for name, key in keys.items()}
+        predictions = {name: working.pieces.prediction(name, key, working.seen) for name, key in keys.items()}
         cut = working.pieces.cut(verify=False)
         return join(cut, predictions, keys, self._classifiers(names), self._ensemble, self._geometry)
 
@@ -396,6 +413,16 @@ class LocalRun:
             if complete and not working.unfinished:
                 working.pieces.remove()
         return finished
+
+
+def _predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:
+    """What a network says; a library that raises what is not an Exception (SystemExit) costs the network only."""
+    try:
+        return predict_shard(predictor, cut, crops, stop)
+    except BaseException as error:
+        if isinstance(error, Exception):
+            raise
+        raise RuntimeError(describe(error)) from error
 
 
 def _fields(shards: Sequence[Shard]) -> int:

@@ -100,20 +100,32 @@ def find_finished(
     return Finished(store, places)
 
 
-def find_any(setup: Setup, store: Store, shards: Sequence[Shard]) -> Finished:
-    """For every shard the part of the most networks that are this run's own; for what was cut by a time limit."""
-    wanted = setup.keys.predictions
+def find_any(setup: Setup, store: Store, shards: Sequence[Shard], report: RunReport) -> Finished:
+    """For every shard its fullest part: most networks, then most fields, then largest crops; for what was cut short.
+
+    Args:
+        setup: of the run; a part of other networks, fusion or weights is not one of its own.
+        store: where to look.
+        shards: of the run.
+        report: gets a warning for each part that is damaged.
+    """
     places: dict[int, Place] = {}
     for shard in shards:
         key = setup.keys.of_shard(shard)
-        best = -1
+        best = (-1, 0, 0)
         for outcome in store.outcomes(key):
             try:
-                networks = sealed.read_header(store.path(key, outcome))["networks"]
-            except (DamagedFile, KeyError):
+                part = load_part(store.path(key, outcome))
+            except DamagedFile as error:
+                report.warn(None, f"a part of {shard.files[0].id} and its neighbours is not used: {error}")
                 continue
-            if all(wanted.get(name) == value for name, value in networks.items()) and len(networks) > best:
-                best, places[shard.index] = len(networks), Place(key, outcome)
+            networks, cut = part.prediction_keys, part.cut
+            own = all(setup.keys.predictions.get(name) == value for name, value in networks.items())
+            if not own or outcome != setup.keys.of_outcome(networks, cut.crop_size, cut.unfinished):
+                continue
+            rank = (len(networks), -len(cut.unfinished), cut.crop_size)
+            if rank > best:
+                best, places[shard.index] = rank, Place(key, outcome)
     return Finished(store, places)
 
 

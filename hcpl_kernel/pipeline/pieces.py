@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.pipeline import part as part_file
 from hcpl_kernel.pipeline.part import CutShard
+from hcpl_kernel.pipeline.plan import digest
 from hcpl_kernel.pipeline.sealed import DamagedFile
-from hcpl_kernel.runtime.atomic import atomic_path
+from hcpl_kernel.runtime.atomic import atomic_path, remove_any
 
 CHANNEL_COUNT = 4
 
@@ -33,7 +35,9 @@ class Pieces:
 
     def put_cut(self, cut: CutShard, crops: CropFile) -> None:
         """Keep a cut shard and the crops that were written for it."""
-        self._folder.mkdir(exist_ok=True)
+        self._make_folder()
+        for path in (self._cut, self._crops):  # never new crops beside the old record of them
+            remove_any(path)
         crops.move_to(self._crops)
         with atomic_path(self._cut, sync=False) as temporary:
             part_file.save_cut(temporary, cut, {"crops_digest": crops.digest, "crops_bytes": crops.bytes})
@@ -51,9 +55,9 @@ class Pieces:
         try:
             size = self._crops.stat().st_size
         except OSError as error:
-            raise DamagedFile(f"the crops are not readable: {error.strerror}") from error
+            raise DamagedFile(f"{self._crops.name} is not readable: {error.strerror}") from error
         if size != header["crops_bytes"] or (verify and _file_digest(self._crops) != header["crops_digest"]):
-            raise DamagedFile("the crops were changed after they were written")
+            raise DamagedFile(f"{self._crops.name} was changed after it was written")
         return cut
 
     def crops(self, cut: CutShard) -> np.ndarray:
@@ -63,43 +67,51 @@ class Pieces:
             return np.empty(shape, np.uint8)
         return np.memmap(self._crops, np.uint8, "r", shape=shape)
 
-    def has_prediction(self, network: str, key: str, crop_size: int) -> bool:
-        """Whether a network's prediction is there and whole; one that is not is removed."""
-        try:
-            self.prediction(network, key, crop_size)
-        except DamagedFile:
-            return False
-        return True
-
-    def prediction(self, network: str, key: str, crop_size: int) -> Prediction:
+    def prediction(self, network: str, key: str, seen: str) -> Prediction:
         """A network's prediction.
 
+        Args:
+            network: its name.
+            key: what the prediction depends on beside what the network saw.
+            seen: what of the shard the network saw (:func:`seen_of`).
+
         Raises:
-            DamagedFile: if it is absent or not whole; it is then removed, so that it is computed again.
+            AbsentFile: if it is not there.
+            DamagedFile: if it is not whole; it is then removed, so that it is computed again.
         """
-        path = self._prediction(network, key, crop_size)
+        path = self._prediction(network, key, seen)
         try:
             return part_file.load_prediction(path)
         except DamagedFile:
-            path.unlink(missing_ok=True)
+            remove_any(path)
             raise
 
-    def put_prediction(self, network: str, key: str, crop_size: int, prediction: Prediction) -> None:
+    def put_prediction(self, network: str, key: str, seen: str, prediction: Prediction) -> None:
         """Keep a network's prediction."""
-        self._folder.mkdir(exist_ok=True)
-        with atomic_path(self._prediction(network, key, crop_size), sync=False) as temporary:
+        self._make_folder()
+        with atomic_path(self._prediction(network, key, seen), sync=False) as temporary:
             part_file.save_prediction(temporary, prediction)
 
     def remove(self) -> None:
         """Remove everything of the shard."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _prediction(self, network: str, key: str, crop_size: int) -> Path:
-        return self._folder / f"{network}-{key}-{crop_size}.safetensors"
+    def _prediction(self, network: str, key: str, seen: str) -> Path:
+        return self._folder / f"{network}-{key}-{seen}.safetensors"
+
+    def _make_folder(self) -> None:
+        if not self._folder.is_dir():
+            remove_any(self._folder)
+            self._folder.mkdir(exist_ok=True)
 
     def exists(self) -> bool:
         """Whether anything of the shard was kept."""
         return self._cut.exists()
+
+
+def seen_of(crop_size: int, unfinished: Sequence[str]) -> str:
+    """What of a shard its networks see: the side of the crops in px, and that some of its fields had no time or memory."""
+    return f"{crop_size}-{digest(list(unfinished))}" if unfinished else str(crop_size)
 
 
 class CropFile:

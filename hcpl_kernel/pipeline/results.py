@@ -63,15 +63,16 @@ class Outputs:
             return {}
         return note
 
-    def write_fallback(self, inputs: str | None) -> None:
-        """A complete submission without any cell: the dummy row of every field."""
+    def write_fallback(self, inputs: str | None, note: bool = True) -> None:
+        """A complete submission without any cell: the dummy row of every field; noted unless it is a `--part` run's."""
         nothing = np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
         records = (
             FieldRecord.unusable(files.id, field_size(files), None) for shard in self._shards for files in shard.files
         )
         fields = (FusedField(record, *nothing) for record in records)
         write_fields(fields, [submission_csv(self._output, None, self._sample, self._ids)])
-        self._note(inputs, [], cells=False)
+        if note:
+            self._note(inputs, [], cells=False)
 
     def write(
         self, part_of: Callable[[Shard], Part | None], classes: ClassList, inputs: str | None, parts: Sequence[str]

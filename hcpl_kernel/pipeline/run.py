@@ -20,9 +20,11 @@ from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networ
 from hcpl_kernel.pipeline.plan import Shard, digest, input_key, make_shards
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.results import Outputs
-from hcpl_kernel.pipeline.setup import Setup, find_fields, make_setup, read_chosen
+from hcpl_kernel.pipeline.sealed import DamagedFile
+from hcpl_kernel.pipeline.setup import Setup, find_fields, make_setup, read_chosen, some
 from hcpl_kernel.pipeline.store import Store
 from hcpl_kernel.pipeline.workspace import Workspace, comparable
+from hcpl_kernel.runtime.atomic import remove_stale
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission.writing import read_sample
 
@@ -34,6 +36,7 @@ class RunResult:
     Attributes:
         output: the submission.
         work: the work folder with `labels/`, `cells.csv` and `run_report.json`.
+        report: the run report; a `--part` run has one of its own in the work folder.
         fields, readable, cells: counts.
         trained: False where any weights were untrained.
         problems: (ID, reason) of every field that could not be used.
@@ -43,6 +46,7 @@ class RunResult:
 
     output: Path
     work: Path
+    report: Path
     fields: int
     readable: int
     cells: int
@@ -73,10 +77,10 @@ def run(settings: PredictSettings, started: float | None = None) -> RunResult:
     """
     budget = TimeBudget(settings.time_limit, started)
     settings.check_places()
-    settings.output.parent.mkdir(parents=True, exist_ok=True)
-    workspace = Workspace(settings.work_dir)
+    workspace = Workspace(settings.work_dir, settings.part)
     report = RunReport(settings=settings.as_plain())
-    with workspace.opened(shared=settings.part is not None), _reported(workspace, report, settings):
+    with _refusals_named(), workspace.opened(shared=settings.part is not None), _reported(workspace, report):
+        _prepare_place(settings.output)
         workspace.error.unlink(missing_ok=True)  # an earlier run's
         if settings.fresh:
             workspace.forget()
@@ -86,49 +90,66 @@ def run(settings: PredictSettings, started: float | None = None) -> RunResult:
 def assemble(work: Path, output: Path) -> RunResult:
     """Join the parts of `--part` runs; see `hcpl assemble`. Nothing is computed.
 
-    Shards that are not finished get fallback rows, which the report names as a degradation.
+    Fields that are not finished get fallback rows.
 
     Args:
         work: the work folder that the runs shared.
         output: the submission to write.
 
     Raises:
-        InputError: if the folder has no runs, or runs whose settings differ.
+        InputError: if the folder has no runs, or runs whose settings differ; if fields are not finished (the output is
+            there, with their fallback rows).
     """
     workspace = Workspace(work)
     plans = workspace.read_plans()
     settings = dataclasses.replace(plans[0].settings, output=output, work=work, part=None)
     settings.check_places()
-    output.parent.mkdir(parents=True, exist_ok=True)
     report = RunReport(settings=settings.as_plain())
-    with workspace.opened(shared=True), _reported(workspace, report, settings):
+    with _refusals_named(), workspace.opened(shared=True), _reported(workspace, report):
+        _prepare_place(output)
         return _Run(settings, workspace, report).assemble(sorted({plan.precision for plan in plans}))
 
 
+def _prepare_place(output: Path) -> None:
+    """Make the folder of an output, and remove the temporary files of killed runs in it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(output.parent)
+
+
 @contextmanager
-def _reported(workspace: Workspace, report: RunReport, settings: PredictSettings) -> Iterator[None]:
-    """Write the report however the work ends, and say in it why it ended early.
+def _refusals_named() -> Iterator[None]:
+    """Name what ended the work from outside.
 
     Raises:
-        InputError: where the system refused a file (a full disk, a folder that was removed), instead of its error.
+        InputError: where the system refused a file (a full disk, a folder that was removed), or a file of the work folder
+            was changed while the run used it, instead of that error.
     """
     try:
         yield
-    except HcplError as error:
-        report.degrade(f"the run ended early: {error}")
-        raise
     except OSError as error:
-        report.degrade(f"the run ended early: {describe(error)}")
         raise InputError(f"{describe(error)}; mend that, and the same command goes on where it stopped") from error
-    except (KeyboardInterrupt, SystemExit):
-        report.degrade("the run was interrupted; the same command goes on where it stopped")
-        raise
-    except Exception as error:
-        report.degrade(f"the run ended by an unexpected error: {describe(error)} (see {workspace.error.name})")
-        raise
-    finally:
+    except DamagedFile as error:
+        raise InputError(f"the work folder was changed during the run: {error}; the same command makes it again") from error
+
+
+@contextmanager
+def _reported(workspace: Workspace, report: RunReport) -> Iterator[None]:
+    """Write the report however the work ends, and say in it why it ended early."""
+    try:
+        yield
+        report.write(workspace.report)
+    except BaseException as error:
+        if isinstance(error, HcplError):
+            report.degrade(f"the run ended early: {error}")
+        elif isinstance(error, OSError):
+            report.degrade(f"the run ended early: {describe(error)}")
+        elif isinstance(error, Exception):
+            report.degrade(f"the run ended by an unexpected error: {describe(error)} (see {workspace.error.name})")
+        else:  # Ctrl-C, a signal
+            report.degrade("the run was interrupted; the same command goes on where it stopped")
         with suppress(OSError):  # the disk may be what ended the run
-            report.write(workspace.report(settings.part))
+            report.write(workspace.report)
+        raise
 
 
 class _Run:
@@ -170,6 +191,8 @@ class _Run:
                 self._write(finished, ensemble, inputs, final=True)
             if len(finished.places) == len(mine) and report.complete:
                 self._workspace.remove_pieces()
+            if settings.limit is None:
+                self._name_foreign_label_maps()
         return self._result(ensemble)
 
     def _finished_before(self, ensemble: Ensemble, store: Store, mine: Sequence[Shard]) -> Finished | None:
@@ -185,10 +208,11 @@ class _Run:
         return finished if len(finished.places) == len(mine) else None
 
     def _find(self, setup: Setup, store: Store, mine: Sequence[Shard], report: RunReport) -> Finished:
-        """Finished parts; read whole unless the outputs were made from them and stand."""
+        """Finished parts; read whole unless the outputs were made from all of them and stand."""
         with self._report.stage("looking for finished parts") as facts:
-            thorough = not self._outputs.noted().get("parts")
-            finished = find_finished(setup, store, mine, self._workspace.labels, thorough, report)
+            finished = find_finished(setup, store, mine, self._workspace.labels, False, RunReport())
+            if len(finished.places) < len(mine) or finished.names(mine) != self._outputs.noted().get("parts"):
+                finished = find_finished(setup, store, mine, self._workspace.labels, True, report)
             facts["shards"], facts["finished"] = len(mine), len(finished.places)
         return finished
 
@@ -237,13 +261,7 @@ class _Run:
         finished = Finished(store, {})
         for precision in precisions:
             setup = make_setup(self._settings, ensemble, precision, None, self._stamps)
-            finished.places = {**find_any(setup, store, self._shards).places, **finished.places}
-        missing = len(self._shards) - len(finished.places)
-        if missing:
-            self._report.degrade(
-                f"{missing} of {len(self._shards)} shards are not finished and got fallback rows; "
-                "give the commands of the --part runs again, then assemble again"
-            )
+            finished.places = {**find_any(setup, store, self._shards, self._report).places, **finished.places}
         if len(precisions) > 1:
             self._report.degrade(f"parts were computed in different precisions: {', '.join(precisions)}")
         networks = networks_of(finished, store)
@@ -255,7 +273,24 @@ class _Run:
                 self._report.leave_out(spec.name, "not every --part run had the time for it")
         finished.count(self._shards, self._report)
         self._write(finished, ensemble, None, final=True)
+        missing = [files.id for shard in self._shards if shard.index not in finished.places for files in shard.files]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {sum(len(shard.files) for shard in self._shards)} fields are not finished and have "
+                f"fallback rows in {self._settings.output} ({some(missing)}); give the commands of the --part runs again, "
+                "then assemble again"
+            )
         return self._result(ensemble)
+
+    def _name_foreign_label_maps(self) -> None:
+        """Say which label maps are not of this run's fields; they stay, since another run of the folder made them."""
+        foreign = self._workspace.foreign_label_maps({files.id for shard in self._shards for files in shard.files})
+        if foreign:
+            self._report.warn(
+                None,
+                f"{self._workspace.labels} also holds the label maps of {len(foreign)} fields that are not in this run "
+                f"({some(foreign)}); remove them, or give each folder of fields a --work of its own",
+            )
 
     def _leave_fallback(self) -> str | None:
         """A complete submission from the first minute, unless the present output is of the same images.
@@ -266,7 +301,7 @@ class _Run:
         output, part = self._settings.output, self._settings.part
         if part is not None:
             if not output.exists():
-                self._outputs.write_fallback(None)
+                self._outputs.write_fallback(None, note=False)
             return None
         noted = self._outputs.noted().get("inputs")
         if noted is not None and noted == self._input_key():
@@ -332,6 +367,7 @@ class _Run:
         return RunResult(
             self._settings.output,
             self._settings.work_dir,
+            self._workspace.report,
             report.counts["fields"],
             report.counts["readable"],
             report.counts["cells"],

@@ -10,17 +10,25 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialise
 
-_HEADER, _DIGEST = "hcpl", "digest"
+from hcpl_kernel.errors import HcplError
+
+_HEADER, _HEADER_DIGEST, _DIGEST = "hcpl", "header_digest", "digest"
 
 
-class DamagedFile(Exception):
+class DamagedFile(HcplError):
     """A file of the work folder is not what was written; the reason is the message."""
+
+
+class AbsentFile(DamagedFile):
+    """A file of the work folder is not there."""
 
 
 def save(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays and a JSON header; the caller gives the file its final name.
+
+    The bytes are written here and not by safetensors, whose error for a full disk is not an OSError.
 
     Args:
         path: a temporary file.
@@ -29,18 +37,25 @@ def save(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     """
     text = json.dumps(header, sort_keys=True)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(contiguous, path, {_HEADER: text, _DIGEST: _digest(text, contiguous)})
+    metadata = {_HEADER: text, _HEADER_DIGEST: _digest(text, {}), _DIGEST: _digest(text, contiguous)}
+    path.write_bytes(serialise(contiguous, metadata))
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header alone, without the arrays and without comparing the digest.
+    """The JSON header alone, compared with its own digest; the arrays are not read.
 
     Raises:
-        DamagedFile: if the file is absent or its header is not readable.
+        AbsentFile: if it is not there.
+        DamagedFile: if its header is not readable.
     """
     try:
         with safe_open(path, "np") as file:
-            header = json.loads(file.metadata()[_HEADER])
+            metadata = file.metadata()
+        if metadata[_HEADER_DIGEST] != _digest(metadata[_HEADER], {}):
+            raise DamagedFile(f"{path.name} was changed after it was written")
+        header = json.loads(metadata[_HEADER])
+    except FileNotFoundError as error:
+        raise AbsentFile(f"{path.name} is not there") from error
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise DamagedFile(f"{path.name} is not readable: {error}") from error
     if not isinstance(header, dict):
@@ -52,7 +67,8 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header and the arrays, compared with the digest.
 
     Raises:
-        DamagedFile: if the file is absent, cut, changed, or not one of :func:`save`.
+        AbsentFile: if it is not there.
+        DamagedFile: if it is cut, changed, or not one of :func:`save`.
     """
     try:
         with safe_open(path, "np") as file:
@@ -62,6 +78,8 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         if metadata[_DIGEST] != _digest(text, arrays):
             raise DamagedFile(f"{path.name} was changed after it was written")
         return json.loads(text), arrays
+    except FileNotFoundError as error:
+        raise AbsentFile(f"{path.name} is not there") from error
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise DamagedFile(f"{path.name} is not readable: {error}") from error
 

@@ -51,13 +51,14 @@ def _compare(sample: SampleSubmission, ids: list[str], report: RunReport) -> Non
     found = set(ids)
     extra = [field_id for field_id in ids if field_id not in sample.by_id]
     if extra:
-        report.degrade(f"{len(extra)} fields are not in the sample and stay out of the submission: {_some(extra)}")
+        report.degrade(f"{len(extra)} fields are not in the sample and stay out of the submission: {some(extra)}")
     missing = [row.id for row in sample.rows if row.id not in found]
     if missing:
-        report.degrade(f"{len(missing)} IDs of the sample have no images and keep its row: {_some(missing)}")
+        report.degrade(f"{len(missing)} IDs of the sample have no images and keep its row: {some(missing)}")
 
 
-def _some(ids: list[str]) -> str:
+def some(ids: list[str]) -> str:
+    """The first few of some IDs, for a message."""
     return ", ".join(ids[:SHOWN]) + (", ..." if len(ids) > SHOWN else "")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hcpl_kernel.pipeline import part as part_file
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.sealed import DamagedFile
-from hcpl_kernel.runtime.atomic import put_if_absent
+from hcpl_kernel.runtime.atomic import put_if_absent, remove_any
 
 _SUFFIX = ".safetensors"
 
@@ -59,7 +59,7 @@ class Store:
             try:
                 part_file.load_part(path)
             except DamagedFile:
-                path.unlink(missing_ok=True)
+                remove_any(path)
                 put_if_absent(path, lambda temporary: part_file.save_part(temporary, part))
         if outcome not in self._outcomes.setdefault(shard, []):
             self._outcomes[shard].append(outcome)

@@ -6,9 +6,10 @@ import dataclasses
 import errno
 import fcntl
 import json
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -74,16 +75,18 @@ class Workspace:
         folder: the work folder itself.
         labels: label maps, an output.
         parts: finished shards.
-        pieces: what a wave holds of shards that are not finished: crops, and predictions of single networks.
+        pieces: what a wave holds of shards that are not finished: crops, and predictions of single networks; a `--part`
+            run has a folder of its own in it, so that no other run removes what it works with.
         stamps: content stamps of files that were seen.
         cells_csv, results, error: files.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, part: Part | None = None) -> None:
         self.folder = folder
+        self._part = part
         self.labels = folder / "labels"
         self.parts = folder / "parts"
-        self.pieces = folder / "pieces"
+        self.pieces = folder / "pieces" if part is None else folder / "pieces" / _of(part)
         self.stamps = folder / "stamps"
         self.cells_csv = folder / "cells.csv"
         self.results = folder / "results.json"
@@ -100,19 +103,30 @@ class Workspace:
             shared: True lets other runs that say so work in the folder at the same time (`--part`).
 
         Raises:
-            InputError: if another run uses the folder.
+            InputError: if another run uses the folder, or makes the same part.
         """
         for folder in (self.folder, self.labels, self.parts, self.pieces, self.stamps):
             folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "a") as lock:
-            alone = self._lock(lock, shared)
-            for folder in (self.folder, self.labels, self.parts, self.pieces):
+        with ExitStack() as stack:
+            self._lock(stack.enter_context(open(self.folder / ".lock", "a")), shared, "another run is using")
+            if self._part is not None:
+                name = f".lock_{_of(self._part)}"
+                self._lock(stack.enter_context(open(self.folder / name, "a")), False, "another run makes this part in")
+            for folder in (self.folder, self.labels, self.parts, self.stamps):
                 remove_stale(folder)
-            if alone:
-                for piece in self.pieces.iterdir():
-                    if piece.is_dir():
-                        remove_stale(piece)
+            for each, _, _ in os.walk(self.pieces):
+                remove_stale(Path(each))
             yield
+
+    def foreign_label_maps(self, ids: Container[str]) -> list[str]:
+        """IDs of fields that are not among the given ones and whose label maps an earlier run left, sorted."""
+        found = set()
+        with os.scandir(self.labels) as entries:
+            for entry in entries:
+                field_id, mark, kind = entry.name.rpartition("_")
+                if mark and kind in ("cells.png", "nuclei.png") and field_id not in ids:
+                    found.add(field_id)
+        return sorted(found)
 
     def forget(self) -> None:
         """Drop everything that an earlier run finished, for `--fresh`."""
@@ -122,9 +136,10 @@ class Workspace:
         for file in (self.results, *self.folder.glob("plan*.json")):
             file.unlink(missing_ok=True)
 
-    def report(self, part: Part | None) -> Path:
+    @property
+    def report(self) -> Path:
         """The run report; a `--part` run has one of its own."""
-        return self.folder / FILE_NAME if part is None else self.folder / f"run_report_{_of(part)}.json"
+        return self.folder / (FILE_NAME if self._part is None else f"run_report_{_of(self._part)}.json")
 
     def write_plan(self, settings: PredictSettings, precision: str, device: str) -> None:
         """Leave what a repeated run and `hcpl assemble` need to know of this one."""
@@ -163,14 +178,10 @@ class Workspace:
         shutil.rmtree(self.pieces, ignore_errors=True)
         self.pieces.mkdir(exist_ok=True)
 
-    def _lock(self, lock: IO[str], shared: bool) -> bool:
-        """Take the lock; True where nobody else can be in the folder."""
+    def _lock(self, lock: IO[str], shared: bool, taken: str) -> None:
+        """Take a lock; a file system without locks (NFS, FUSE, Lustre: errno 37, 38, 95 and others) goes without."""
         try:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _BUSY:
-                raise InputError(
-                    f"another run is using {self.folder}; wait for it, or name another --work folder"
-                ) from error
-            return False  # the file system has no locks (NFS, FUSE, Lustre): errno 37, 38, 95 and others
-        return not shared
+                raise InputError(f"{taken} {self.folder}; wait for it, or name another --work folder") from error

@@ -11,17 +11,20 @@ from hcpl_kernel.errors import InputError, one_line
 from hcpl_kernel.pipeline.report import FILE_NAME
 
 
-def format_report(folder: Path) -> str:
-    """The report of a work folder as text for people; what the file does not hold is left out.
+def format_report(path: Path) -> str:
+    """A run report as text for people; what the file does not hold is left out.
+
+    Args:
+        path: the report, or the work folder that it is in.
 
     Raises:
         InputError: if the folder holds no report, or one that is not an object with at least one of its sections.
     """
-    path = folder / FILE_NAME
+    path = path / FILE_NAME if path.is_dir() else path
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a readable run report ({error}); is {folder} a work folder?") from error
+        raise InputError(f"{path} is not a readable run report ({error}); is {path.parent} a work folder?") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} is not a run report: expected an object, found {type(values).__name__}")
     lines = list(_lines(values))

@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ LONGEST_SUFFIX = 16
 """A longer suffix of the final name is not repeated in the temporary one (some writers choose the format by it)."""
 FOREIGN_AGE = 86400.0
 """Seconds after which another host's temporary file counts as left behind; nothing is written for so long (our choice)."""
+CLOCK_TICK = 2.0
+"""Seconds by which a file's time and a process's may differ (the coarsest clock of a file system)."""
 
 _counter = itertools.count()
 _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -121,6 +124,14 @@ def remove_stale(folder: Path) -> int:
     return removed
 
 
+def remove_any(path: Path) -> None:
+    """Remove whatever has a name: a file, a link, or a folder with all that is in it; nothing where it is free."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file name is one of this module's temporary names."""
     return name.startswith(PREFIX)
@@ -154,13 +165,14 @@ def _is_stale(path: Path, host: str, process: int) -> bool:
             return time.time() - path.stat().st_mtime > FOREIGN_AGE
         except FileNotFoundError:
             return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+    import psutil
+
+    try:  # a process that began after the file was written has the number of another, as often in containers
+        return path.stat().st_mtime < psutil.Process(process).create_time() - CLOCK_TICK
+    except (psutil.NoSuchProcess, OverflowError):
         return True
-    except (PermissionError, OverflowError):
+    except (FileNotFoundError, psutil.AccessDenied):
         return False
-    return False
 
 
 def _sync_file(path: Path) -> None:

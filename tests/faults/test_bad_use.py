@@ -94,7 +94,7 @@ def test_a_fields_folder_that_cannot_be_read_is_bad_use(
     assert "Permission denied" in one_error_line(capsys)
 
 
-def test_a_disk_that_fills_is_unexpected_and_leaves_no_temporary_file(
+def test_a_disk_that_fills_is_named_and_leaves_no_temporary_file(
     case: Case, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case.add("a")
@@ -108,10 +108,8 @@ def test_a_disk_that_fills_is_unexpected_and_leaves_no_temporary_file(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        assert case.predict() == 3
-    line = one_error_line(capsys)
-    assert "No space left on device" in line and "error.txt" in line
-    assert "Traceback" in (case.work / "error.txt").read_text()
+        assert case.predict() == 2  # the system's doing, which the user can mend: no traceback
+    assert "No space left on device" in one_error_line(capsys)
     assert set(case.rows) == {"a"}  # the best submission so far stands
     assert not list(case.folder.rglob(".hcpl-*"))
     assert case.predict() == 0

@@ -15,7 +15,7 @@ from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.pipeline import sealed
 from hcpl_kernel.pipeline.part import CutShard, Part, load_part, save_part
 from hcpl_kernel.pipeline.pieces import CropFile, Pieces
-from hcpl_kernel.pipeline.sealed import DamagedFile
+from hcpl_kernel.pipeline.sealed import AbsentFile, DamagedFile
 from hcpl_kernel.pipeline.store import Store
 
 
@@ -102,11 +102,15 @@ def test_damaged_crops_and_predictions_are_as_if_they_were_not_there(tmp_path: P
     crops.append(pixels)
     pieces.put_cut(cut, crops)
     np.testing.assert_array_equal(pieces.crops(pieces.cut(verify=True)), pixels)
-    pieces.put_prediction("net", "k", 32, Prediction(np.zeros((2, 19), np.float32), None))
-    assert pieces.has_prediction("net", "k", 32) and not pieces.has_prediction("net", "other", 32)
+    pieces.put_prediction("net", "k", "32", Prediction(np.zeros((2, 19), np.float32), None))
+    assert len(pieces.prediction("net", "k", "32").prob_cell) == 2
+    with pytest.raises(AbsentFile):
+        pieces.prediction("net", "other", "32")
     (file,) = (tmp_path / "key").glob("net-*")
     file.write_bytes(b"\x93NUMPY")
-    assert not pieces.has_prediction("net", "k", 32) and not file.exists()
+    with pytest.raises(DamagedFile):
+        pieces.prediction("net", "k", "32")
+    assert not file.exists()
     raw = tmp_path / "key" / "crops.raw"
     data = bytearray(raw.read_bytes())
     data[100] ^= 1

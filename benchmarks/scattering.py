@@ -84,7 +84,7 @@ def against_base(device: torch.device, rounds: int, clock: Callable[[], float]) 
     count = 8 if device.type == "cpu" else 64
     cells = torch.rand(count, 4, spec.input_size, spec.input_size, device=device)
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
-    rows = ["| precision | CLH, ms a cell | its base, ms a cell | times as long |", "|---" * 4 + "|"]
+    rows = ["| precision | CLH, ms per cell | its base, ms per cell | times as long |", "|---" * 4 + "|"]
     for name, enabled in (("float32", False), (str(half).removeprefix("torch."), True)):
         with torch.inference_mode(), torch.autocast(device.type, half, enabled=enabled):
             standardised = network.standardise(cells)

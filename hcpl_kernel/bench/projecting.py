@@ -43,7 +43,7 @@ class Machine:
     launch: float = 8e-6
 
     def assumptions(self) -> str:
-        """The assumed shares, to be printed beside a projection."""
+        """The assumed shares, to be printed next to a projection."""
         return (
             f"{self.gpus} x {self.name}: {self.peak / 1e12:.1f} TFLOP/s in half precision at {self.dense:.0%} (grouped "
             f"convolutions {self.grouped:.0%}), {self.bandwidth / 1e9:.0f} GB/s at {self.bandwidth_share:.0%} (grouped "

@@ -36,7 +36,7 @@ def mean_image_stream(predictions: Sequence[Predicted]) -> np.ndarray | None:
     """The image factor of the networks that have no image stream: the mean over those that have one, by their weights.
 
     Returns:
-        (F, K) float32, or None where no network with an image stream ran: then the others stand without an image factor,
+        (F, K) float32, or None where no network with an image stream ran: then the others have no image factor,
         which the caller reports.
     """
     streams = [(spec.weight, p.prob_image) for spec, p in predictions if p.prob_image is not None]

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.pipeline import part as part_file
 from hcpl_kernel.pipeline.part import CutShard
 from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.runtime.atomic import atomic_path
-
-CHANNEL_COUNT = 4
 
 
 class Pieces:

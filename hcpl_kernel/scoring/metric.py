@@ -86,7 +86,7 @@ def mean_average_precision(
 
     Args:
         ground_truth: `image, height, width, label, mask` and, if some are groups, `is_group_of` (true or false, yes or no,
-            1 or 0); a row an instance and class.
+            1 or 0); one row per instance and class.
         predictions: `image, height, width, label, score, mask`.
         iou_threshold: a true positive's least overlap with its ground truth; of a group's detections, the least part of
             the detection's area inside the group.

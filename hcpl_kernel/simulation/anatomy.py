@@ -26,7 +26,7 @@ class Anatomy:
         nucleoli: float32 in [0, 1].
         cytoplasm: bool, in a cell, out of the nucleus.
         mitotic, dying: (n,) bool.
-        centrosome: (n, 2) float64, y and x in px, beside the nucleus (may be outside of the frame).
+        centrosome: (n, 2) float64, y and x in px, next to the nucleus (may be outside of the frame).
         angle: (n,) float64, direction of the cell's long axis, of the chromosome plate in a dividing cell.
     """
 

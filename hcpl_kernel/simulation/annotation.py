@@ -16,7 +16,7 @@ NATURAL_FREQUENCY = np.array(
     [40.3, 5.0, 11.2, 5.8, 6.5, 8.2, 3.6, 8.5, 4.4, 4.6, 3.8, 0.36, 8.0, 14.3, 9.2, 1.2, 26.1, 2.7, 0.16]
 )
 FREQUENCIES = ("natural", "balanced")
-# Mean share of an image's cells that carry its label, and how alike images are (the larger, the more alike).
+# Mean share of an image's cells that carry its label, and how similar images are (the larger, the more similar).
 CARRIER_SHARE = np.array(
     [0.80, 0.87, 0.65, 0.42, 0.88, 0.36, 0.78, 0.34, 0.68, 0.68, 0.69, 0.08, 0.27, 0.46, 0.80, 0.52, 0.69, 0.82, 1.0]
 )
@@ -67,7 +67,7 @@ def check_classes(classes: object) -> tuple[int, ...]:
     """The given classes, ascending and without repetition.
 
     Raises:
-        SettingsError: if they are none, out of 0 to 18, more than four, or 18 beside others.
+        SettingsError: if they are none, out of 0 to 18, more than four, or 18 together with others.
     """
     try:
         chosen = tuple(sorted({int(c) for c in classes}))  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def check_classes(classes: object) -> tuple[int, ...]:
     if not 1 <= len(chosen) <= len(LABELS_AN_IMAGE) or chosen[0] < 0 or chosen[-1] >= len(HPA_CLASSES):
         raise SettingsError(f"classes is {classes!r}, expected one to {len(LABELS_AN_IMAGE)} integers from 0 to 18")
     if NEGATIVE in chosen and len(chosen) > 1:
-        raise SettingsError(f"classes is {classes!r}, but {NEGATIVE} (negative) stands alone")
+        raise SettingsError(f"classes is {classes!r}, but {NEGATIVE} (negative) cannot be combined")
     return chosen
 
 

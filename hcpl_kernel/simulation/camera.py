@@ -20,7 +20,7 @@ def expose(rng: np.random.Generator, light: np.ndarray, anatomy: Anatomy, bits: 
     """Take the picture.
 
     Args:
-        light: (4, H, W) float32, red, green, blue, yellow, arbitrary units a channel.
+        light: (4, H, W) float32, red, green, blue, yellow, arbitrary units per channel.
         bits: 8 or 16.
 
     Returns:

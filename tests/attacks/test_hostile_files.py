@@ -1,4 +1,4 @@
-"""Containers that lie about sizes and places, and hostile weights folders."""
+"""Containers that are wrong about sizes and places, and hostile weights folders."""
 
 from __future__ import annotations
 

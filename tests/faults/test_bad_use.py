@@ -112,7 +112,7 @@ def test_a_disk_that_fills_is_unexpected_and_leaves_no_temporary_file(
     line = one_error_line(capsys)
     assert "No space left on device" in line and "error.txt" in line
     assert "Traceback" in (case.work / "error.txt").read_text()
-    assert set(case.rows) == {"a"}  # the best submission so far stands
+    assert set(case.rows) == {"a"}  # the best submission so far is kept
     assert not list(case.folder.rglob(".hcpl-*"))
     assert case.predict() == 0
     assert has_cells(case.rows["a"]) and not (case.work / "error.txt").exists()

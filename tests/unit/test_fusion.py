@@ -41,7 +41,7 @@ def cell_level(name: str, prob_cell: np.ndarray, weight: float = 1.0) -> Predict
 
 
 def rows(*values: float) -> np.ndarray:
-    """One row a value, the same in all classes."""
+    """One row per value, the same in all classes."""
     return np.repeat(np.array(values, np.float32)[:, None], CLASS_COUNT, axis=1)
 
 

@@ -141,7 +141,7 @@ def test_a_spindle_needs_a_dividing_cell() -> None:
         ({"seed": 1, "pixel_size": 0}, "pixel_size is 0"),
         ({"seed": 1, "shape": (16, 512)}, "shape is"),
         ({"seed": -1}, "seed is -1"),
-        ({"seed": 1, "classes": [18, 0]}, "stands alone"),
+        ({"seed": 1, "classes": [18, 0]}, "cannot be combined"),
         ({"seed": 1, "classes": [19]}, "0 to 18"),
         ({"seed": 1, "classes": []}, "0 to 18"),
         ({"seed": 1, "frequency": "equal"}, "natural, balanced"),

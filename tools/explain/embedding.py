@@ -134,7 +134,7 @@ def project(descriptors: NDArray[np.float32], method: str, seed: int) -> NDArray
 
 
 def write_embedding(cells: SingleLabelCells, plane: NDArray[np.float32], classes: ClassList, title: str, path: Path) -> None:
-    """Draw the cells (PNG), and write their places beside it (`<stem>.csv`: ID, cell, class, x, y)."""
+    """Draw the cells (PNG), and write their places next to it (`<stem>.csv`: ID, cell, class, x, y)."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

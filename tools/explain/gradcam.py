@@ -93,7 +93,7 @@ def most_probable(
 
 
 def gradcam_sheet(explained: Explained, shown: dict[int, list[Shown]]) -> NDArray[np.uint8]:
-    """A row a class; of each cell its four channels as colours, and the map over its green channel.
+    """One row per class; of each cell its four channels as colours, and the map over its green channel.
 
     Returns:
         (h, w, 3) uint8 RGB.

@@ -1,4 +1,4 @@
-"""How alike the candidates are, and the best of each family (paper, "diversity-based ensembling", figure 4b)."""
+"""How similar the candidates are, and the best of each family (paper, "diversity-based ensembling", figure 4b)."""
 
 from __future__ import annotations
 

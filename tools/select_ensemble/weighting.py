@@ -40,7 +40,7 @@ class Weighting:
 
 
 def relative_weights(values: Mapping[KeyT, float], power: int = 1) -> dict[KeyT, float]:
-    """Weights in proportion to a power of the values, with a mean of 1; all alike where all values are 0."""
+    """Weights in proportion to a power of the values, with a mean of 1; all equal where all values are 0."""
     powers = {name: value**power for name, value in values.items()}
     mean = sum(powers.values()) / len(powers)
     return {name: max(round(value / mean, 4), _HARDLY) if mean > 0 else 1.0 for name, value in powers.items()}

@@ -34,7 +34,7 @@ class DatasetSettings:
         seed: base seed; field `index` has the seed `seed * 1_000_000 + index`, so that data sets of different base
             seeds never share a field. Keep one base seed for training and another for tests.
         size: height and width in px.
-        pixel_size: um a pixel.
+        pixel_size: um per pixel.
         bits: 8 or 16.
         frequency: "natural" or "balanced" class frequencies.
         prefix: what the fields' IDs begin with.
@@ -65,7 +65,7 @@ def make_dataset(settings: DatasetSettings, output: Path, jobs: int = 1) -> None
     """Write the data set of `settings` to the folder `output`; `jobs` processes, which do not change the result.
 
     Files: `<ID>_{red,green,blue,yellow}.png`; `masks/<ID>_cells.png` and `masks/<ID>_nuclei.png` (uint16 ids);
-    `train.csv` (ID,Label: weak image labels); `cells.csv` (one row a cell: the truth); `groundtruth.csv`
+    `train.csv` (ID,Label: weak image labels); `cells.csv` (one row per cell: the truth); `groundtruth.csv`
     (image,height,width,label,mask: cells at least half visible, for the scorer); `settings.json`.
 
     Raises:

@@ -2,7 +2,7 @@
 
 Stages: `segmentation` (both networks), `crops` (a cell set from fields and a table of labels), `cells` (one classifier),
 `integrity` (both VID modules), `mini` (all of them in order, on simulated fields, from nothing to a weights folder),
-`candidates` (networks beside those of `mini`, to choose from and to compare with).
+`candidates` (networks in addition to those of `mini`, to choose from and to compare with).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Classifiers that learn on standardised descriptors, and become plain ones when the training ends.
 
 The descriptors of the paper's pooling are positive and, of a base that starts at random, much the same for all cells: a
-linear layer on them learns slowly. Standardising them by the batch (our choice) mends that. It is an affine map in
+linear layer on them learns slowly. Standardising them by the batch (our choice) corrects that. It is an affine map in
 front of a linear layer, so that after the training it is folded into that layer's weights: the network that is
 published is the paper's, without any trace of it.
 """

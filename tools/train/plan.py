@@ -86,7 +86,7 @@ class MiniTraining:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A network beside those of the ensemble: to choose from, or to compare with.
+    """A network in addition to those of the ensemble: to choose from, or to compare with.
 
     Attributes:
         name: its own.

@@ -79,7 +79,7 @@ class PlanesReader:
             raise FieldError(files.id, f"the channels differ in size (width x height): {', '.join(sizes)}")
         if len(set(orientations)) > 1:
             tags = ", ".join(f"{channel} {tag}" for channel, tag in zip(CHANNELS, orientations, strict=True))
-            raise FieldError(files.id, f"the channels differ in their orientation tag: {tags}; save all alike")
+            raise FieldError(files.id, f"the channels differ in their orientation tag: {tags}; save all with the same one")
         if len({plane.dtype for plane in planes}) > 1:
             planes = [p if p.dtype == np.uint16 else p.astype(np.uint16) * np.uint16(257) for p in planes]
         return np.stack(planes)

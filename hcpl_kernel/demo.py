@@ -1,4 +1,4 @@
-"""`hcpl demo`: the whole way on fields that it makes itself, from images to submission, pictures and a page to look at."""
+"""`hcpl demo`: from images to submission, pictures and a page to look at, on fields that it makes itself."""
 
 from __future__ import annotations
 

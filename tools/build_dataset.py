@@ -134,7 +134,7 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build what the command line asks for, and print its tree."""
     parser = argparse.ArgumentParser(description="Build the Kaggle datasets.")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets one folder a dataset")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets one folder per dataset")
     mini = ROOT / "weights" / "mini"
     parser.add_argument("--weights", type=Path, default=mini, metavar="DIR", help="travels with the package")
     parser.add_argument("--full", type=Path, metavar="DIR", help="also build a dataset of these weights by themselves")

@@ -56,7 +56,7 @@ def soft_labels(
 
     Args:
         inherited: (n, 19) bool, the labels of each cell's image.
-        prob: one (n, 19) array in [0, 1] a network.
+        prob: one (n, 19) array in [0, 1] per network.
         beta: the power.
 
     Returns:

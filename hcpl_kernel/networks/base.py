@@ -53,8 +53,8 @@ class CellNetwork(nn.Module):
             cells: (N, 4, S, S) in [0, 1].
 
         Returns:
-            (N, 4, S, S); or (N, 8, S, S) float32 where `input_precision` is set, the values rounded to it and what they
-            then lack.
+            (N, 4, S, S); or (N, 8, S, S) float32 where `input_precision` is set, the values rounded to it and the
+            remainders.
         """
         standardised = ((cells.float() - self.mean.float()) / self.std.float()).to(self.mean.dtype)
         if self.input_precision is None:
@@ -78,7 +78,7 @@ class CellNetwork(nn.Module):
         return self.to_nchw(self.base.forward_features(standardised))
 
     def to_nchw(self, feature_map: Tensor) -> Tensor:
-        """A feature map of the base as (N, D, h, w); Swin and its kin give (N, h, w, D)."""
+        """A feature map of the base as (N, D, h, w); Swin and similar bases give (N, h, w, D)."""
         if feature_map.ndim != 4:
             raise ValueError(f"a map of shape {tuple(feature_map.shape)}; take a convolutional or Swin base")
         return feature_map.permute(0, 3, 1, 2) if self.channels_last_maps else feature_map

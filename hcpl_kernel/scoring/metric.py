@@ -53,7 +53,7 @@ class ScoreReport:
 
 @dataclasses.dataclass
 class _ClassTally:
-    """What is known of one class: its ground truths, and score and truth of its detections, an array an image."""
+    """What is known of one class: its ground truths, and score and truth of its detections, one array per image."""
 
     truths: int = 0
     scores: list[Floats] = dataclasses.field(default_factory=list)

@@ -32,7 +32,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
 
 
 def read_submission(path: str | Path) -> pd.DataFrame:
-    """The predictions of a submission as a table `image, height, width, label, score, mask`, a row a triple.
+    """The predictions of a submission as a table `image, height, width, label, score, mask`, one row per triple.
 
     Raises:
         SubmissionError: if the file cannot be read or a row does not hold triples of label, confidence and mask.

@@ -7,7 +7,7 @@ binary heap happens to hold them. So the heap is followed as it is, but only whi
 - a seed pixel without a free neighbour floods nothing, so which of them leaves the heap first is without effect; they
   are removed together (`_drop_idle`), leaving the heap as single pops would;
 - once the last seed pixel with a free neighbour is gone, `(level, age)` orders all others, and one first-in-first-out
-  list a level gives that order without a heap.
+  list per level gives that order without a heap.
 """
 
 from __future__ import annotations

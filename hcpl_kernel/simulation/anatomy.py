@@ -21,7 +21,7 @@ class Anatomy:
         territory: int32, the id of the nearest cell, also on the background (0 where a field has no cell).
         cell_soft, nucleus_soft: float32 in [0, 1], the masks with soft edges.
         edge: float32, um inside a cell to its edge.
-        outside_nucleus, inside_nucleus: float32, um to the nuclear edge from without and from within.
+        outside_nucleus, inside_nucleus: float32, um to the nuclear edge from outside and from inside.
         radial: float32, 0 at a cell's centre to 1 at its outline.
         nucleoli: float32 in [0, 1].
         cytoplasm: bool, in a cell, out of the nucleus.

@@ -24,7 +24,7 @@ def expose(rng: np.random.Generator, light: np.ndarray, anatomy: Anatomy, bits: 
         bits: 8 or 16.
 
     Returns:
-        (4, H, W) uint8 or uint16; the background is hard black but for about a tenth of the fields.
+        (4, H, W) uint8 or uint16; the background is exactly 0 except in about a tenth of the fields.
     """
     light = _defects(rng, light, anatomy)
     pixel = anatomy.pixel

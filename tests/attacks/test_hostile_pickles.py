@@ -1,4 +1,4 @@
-"""Pickles that try to execute something, in every place of a file where a pickle can be.
+"""Pickles that try to execute something, in every place of a file that can hold one.
 
 Each payload would make the file `sentinel` if anything ran it; Python's own unpickler is shown to do so first.
 """

@@ -116,7 +116,7 @@ def write_listing(path: Path, *rows: str, header: str = "ID,red,green,blue,yello
     return path
 
 
-def test_a_listing_names_paths_beside_itself_or_in_the_folder(tmp_path: Path) -> None:
+def test_a_listing_names_paths_next_to_itself_or_in_the_folder(tmp_path: Path) -> None:
     images, lists = tmp_path / "images", tmp_path / "lists"
     touch(images, "r.png", "g.png")
     touch(lists, "b.png")

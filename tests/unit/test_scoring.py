@@ -25,7 +25,7 @@ H, W = 10, 12
 
 
 def strip(first: int, last: int) -> str:
-    """A mask of whole columns, 10 px a column."""
+    """A mask of whole columns, 10 px per column."""
     mask = np.zeros((H, W), bool)
     mask[:, first:last] = True
     return encode_mask(mask)

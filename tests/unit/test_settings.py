@@ -147,7 +147,7 @@ def test_the_command_line_has_every_setting_with_its_default() -> None:
             assert options[field.name] == field.default, field.name
 
 
-def test_the_work_folder_is_beside_the_output() -> None:
+def test_the_work_folder_is_next_to_the_output() -> None:
     assert PredictSettings(Path("."), Path("."), Path("out/sub.csv")).work_dir == Path("out/sub_work")
 
 

@@ -48,7 +48,7 @@ def test_negative_cells_stand_in_images_that_do_not_say_so(labelled: list) -> No
     assert 0.09 < cells[:, NEGATIVE].mean() < 0.17
 
 
-def test_classes_a_cell(labelled: list) -> None:
+def test_classes_per_cell(labelled: list) -> None:
     counts = np.concatenate([cells.sum(axis=1) for cells, _, _ in labelled])
     one, two, three = (np.mean(counts == k) for k in (1, 2, 3))
     assert 0.6 < one < 0.78 and 0.2 < two < 0.36 and 0.01 < three < 0.09

@@ -56,7 +56,7 @@ def class_activation_maps(network: CellNetwork, cells: Tensor, classes: Sequence
 
 @contextmanager
 def _with_feature_map(network: CellNetwork, feature_map: Tensor) -> Iterator[None]:
-    """Let `network.descriptors` start from a given feature map: how it is pooled is the network's own affair."""
+    """Let `network.descriptors` start from a given feature map: how it is pooled is up to the network."""
     network.feature_map = lambda cells: feature_map  # type: ignore[method-assign]
     try:
         yield

@@ -47,7 +47,7 @@ def describe_images(network: DualStreamActNet, spec: NetworkSpec, cells: CellSet
 
 
 def linear_probe(descriptors: Floats, labels: NDArray[np.bool_]) -> Fit:
-    """The fit of :func:`tools.probe.folds.cross_validate`: one balanced logistic regression a class.
+    """The fit of :func:`tools.probe.folds.cross_validate`: one balanced logistic regression per class.
 
     Args:
         descriptors: (F, D).

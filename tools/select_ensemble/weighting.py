@@ -57,7 +57,7 @@ def weightings(
     """Weights by value, inside the groups and between them, for each of the powers.
 
     Our choice: the paper does not publish weights. Networks of nearly equal value get nearly the plain mean, from which
-    a diverse ensemble gains; where some are much weaker, a higher power leaves the word to the others. One number fitted
+    a diverse ensemble gains; where some are much weaker, a higher power gives more weight to the others. One number fitted
     to the held-out images carries over to others; a weight fitted for each network would not.
 
     Args:

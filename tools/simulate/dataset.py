@@ -21,7 +21,7 @@ from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from hcpl_kernel.simulation import SimulatedField, simulate_field
 from hcpl_kernel.submission import encode_labels
 
-SEEDS_A_BASE = 1_000_000
+SEEDS_PER_BASE = 1_000_000
 SETTINGS_SCHEMA = 1
 
 
@@ -49,13 +49,13 @@ class DatasetSettings:
     prefix: str = "sim"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.fields <= SEEDS_A_BASE:
-            raise SettingsError(f"fields is {self.fields}, expected 1 to {SEEDS_A_BASE}")
+        if not 1 <= self.fields <= SEEDS_PER_BASE:
+            raise SettingsError(f"fields is {self.fields}, expected 1 to {SEEDS_PER_BASE}")
         if self.seed < 0:
             raise SettingsError(f"seed is {self.seed}, expected a number that is not negative")
 
     def field_seed(self, index: int) -> int:
-        return self.seed * SEEDS_A_BASE + index
+        return self.seed * SEEDS_PER_BASE + index
 
     def field_id(self, index: int) -> str:
         return f"{self.prefix}{self.field_seed(index):010d}"

@@ -1,7 +1,7 @@
 """A training set of cells on disk: crops in shards, image labels by field, nothing large in memory.
 
-The crops are made by the pipeline's own field stage, so that networks learn on exactly what they will be given. In
-memory are some tens of bytes per field; crops and labels of cells stay memory-mapped.
+The crops are made by the code of a run (`pipeline/field_work.py`), so that networks learn on exactly what they will be
+given. In memory are some tens of bytes per field; crops and labels of cells stay memory-mapped.
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ def _labels(path: Path | None) -> list[str]:
 
 
 def _seconds(path: Path) -> float:
-    """Seconds of training that a curve tells of."""
+    """Seconds of training, as a curve records them."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     return float(rows[-1]["seconds"]) if rows else 0.0

@@ -76,7 +76,7 @@ def predict_fields(
     """Predict some fields of a set and note that this part is there.
 
     Args:
-        module: the network; its normalisation is folded away, so it can be trained no further.
+        module: the network; its normalisation is fused, so it cannot be trained further.
         spec: what it is.
         cells: the set.
         fields: which of its fields.

@@ -57,7 +57,7 @@ class PlanesReader:
         """The field, (4, H, W) uint8 or uint16, channels red, green, blue, yellow.
 
         Raises:
-            FieldError: if a channel is missing, truncated, empty, no PNG, TIFF or JPEG, not 8 or 16 bit unsigned, too
+            FieldError: if a channel is missing, truncated, empty, not a PNG, TIFF or JPEG, not 8 or 16 bit unsigned, too
                 small or large, coloured without its own colour, or of another size or orientation than the others. All
                 channels' problems are named.
         """

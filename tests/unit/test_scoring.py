@@ -100,7 +100,7 @@ def test_absent_classes_count_against_or_not():
     assert mean_average_precision(truth, predictions).per_class[1] == 0
 
 
-def test_a_group_absorbs_what_lies_in_it_and_counts_once():
+def test_a_group_absorbs_what_is_in_it_and_counts_once():
     truth = truth_table(("i", 0, strip(0, 3), 0), ("i", 0, strip(4, 12), 1))
     predictions = prediction_table(
         ("i", 0, 0.9, strip(0, 3)),  # the ordinary instance

@@ -174,7 +174,7 @@ def test_a_misspelt_key_in_the_ensemble_file_is_named(tmp_path: Path) -> None:
         read_ensemble(tmp_path)
 
 
-def test_a_folder_without_an_ensemble_is_no_weights_folder(tmp_path: Path) -> None:
+def test_a_folder_without_an_ensemble_is_not_a_weights_folder(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no ensemble.json"):
         read_ensemble(tmp_path)
 

@@ -43,7 +43,7 @@ def test_few_images_have_all_cells_alike(labelled: list) -> None:
     assert 0.09 < np.mean([(cells == cells[0]).all() for cells, _, _ in labelled]) < 0.2
 
 
-def test_negative_cells_stand_in_images_that_do_not_say_so(labelled: list) -> None:
+def test_negative_cells_are_in_images_without_that_label(labelled: list) -> None:
     cells = np.concatenate([cells for cells, _, weak in labelled if NEGATIVE not in weak])
     assert 0.09 < cells[:, NEGATIVE].mean() < 0.17
 

@@ -46,7 +46,7 @@ def test_16_bit_levels_use_the_whole_range() -> None:
     assert len(np.unique(wide)) > 1000
 
 
-def test_instances_are_gapless_and_nuclei_lie_in_their_cells(some_fields: list[SimulatedField]) -> None:
+def test_instances_are_gapless_and_nuclei_are_in_their_cells(some_fields: list[SimulatedField]) -> None:
     for field in some_fields:
         np.testing.assert_array_equal(np.unique(field.cells), np.arange(field.cells.max() + 1))
         inside = field.nuclei > 0
@@ -153,7 +153,7 @@ def test_wrong_arguments_are_refused(arguments: dict, message: str) -> None:
 
 
 @pytest.mark.slow
-def test_nuclei_of_neighbours_lie_side_by_side_as_often_as_in_real_fields() -> None:
+def test_nuclei_of_neighbours_are_side_by_side_as_often_as_in_real_fields() -> None:
     """Within 3 px of another cell's: 24 % of the nuclei of the real fields."""
     touching = total = 0
     for seed in range(60, 75):

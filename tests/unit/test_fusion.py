@@ -254,7 +254,7 @@ def test_a_network_that_is_surer_of_a_class_never_lowers_it(ensemble: Ensemble, 
 
 @settings(max_examples=40)
 @given(ensembles())
-def test_one_network_a_group_makes_both_orders_equal(ensemble: Ensemble) -> None:
+def test_one_network_per_group_makes_both_orders_equal(ensemble: Ensemble) -> None:
     networks, field_of_cell, spec = ensemble
     one_each = list({spec.declared.group: (spec, prediction) for spec, prediction in networks}.values())
     first, second = (

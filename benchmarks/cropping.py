@@ -45,7 +45,7 @@ def medians(parts: Mapping[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def resize_only(pixels: np.ndarray, table: CellTable) -> None:
-    """The floor of cropping: the square around every cell, as far as it lies in the frame, resized by area."""
+    """The floor of cropping: the square around every cell, as far as it is in the frame, resized by area."""
     for row in range(len(table)):
         side = int(max(table.width[row], table.height[row]))
         left = max(0, int(table.x[row]) - (side - int(table.width[row])) // 2)

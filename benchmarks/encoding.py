@@ -5,7 +5,7 @@
 Label maps are the real ones of `HCPL_DATA` (default `../shared/data`) where present, else ellipses drawn at random.
 Baseline: for each cell `labels == id`, pycocotools' encoder on the full frame, zlib's best level, base64.
 Both ways run on each field in turn, what they return is compared, and times are medians of the runs. Seconds of one
-core are processor time, so that other work on the machine does not count; wall time stands beside it where disk counts.
+core are processor time, so that other work on the machine does not count; wall time is given as well where the disk counts.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def time_submission(megabytes: float) -> None:
             triples = sum((line.count(" ") + 1) // 3 for line in file)
         print(
             f"written: {path.stat().st_size / 1e6:.0f} MB, {triples} triples, {wall:.1f} s wall, {core:.1f} s core: "
-            f"{triples / wall:.0f} and {triples / core:.0f} triples a second, probabilities to the synced file"
+            f"{triples / wall:.0f} and {triples / core:.0f} triples per second, probabilities to the synced file"
         )
         subprocess.run([sys.executable, __file__, "--validate", str(path)], check=True)
         print("read as a table: {:.1f} s wall, {:.1f} s core".format(*both_seconds(lambda: read_submission(path))))

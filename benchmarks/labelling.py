@@ -80,7 +80,7 @@ def first_call() -> None:
     )
     print("\n| compiled code | import, s | first `label_cells`, s | first exact, s |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as cache:
-        for name in ("compiled anew", "from the cache"):
+        for name in ("compiled again", "from the cache"):
             environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
             result = subprocess.run(
                 [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=ROOT

@@ -30,7 +30,7 @@ def label_cells_reference(nuclei_map: NDArray[np.uint8], cell_map: NDArray[np.ui
         nuclei_map, cell_map: (H, W, 3) uint8: background, border, interior.
 
     Returns:
-        `(nucleus_labels, cell_labels)`, (H, W) int; a nucleus bears its cell's id.
+        `(nucleus_labels, cell_labels)`, (H, W) int; a nucleus has its cell's id.
     """
     nuclei = _split_nuclei(nuclei_map, cell_map)
     interior = cell_map[..., 2].astype(float)
@@ -63,6 +63,6 @@ def _split_nuclei(nuclei_map: NDArray[np.uint8], cell_map: NDArray[np.uint8]) ->
 
 
 def _fill_holes(labels: NDArray) -> NDArray:
-    """The original's hole filling: label boundaries deleted, binary holes filled, pieces labelled anew."""
+    """The original's hole filling: label boundaries deleted, binary holes filled, pieces labelled again."""
     inside = (labels > 0) & ~segmentation.find_boundaries(labels)
     return ndimage.label(ndimage.binary_fill_holes(inside))[0]

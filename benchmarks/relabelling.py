@@ -1,11 +1,11 @@
-"""What decides whether relabelling helps: networks trained alike on the same simulated cells, with different labels.
+"""What decides whether relabelling helps: networks trained the same way on the same simulated cells, with different labels.
 
     python -m benchmarks.relabelling data --work DIR [--processes 2]
     python -m benchmarks.relabelling train --work DIR --network cla_resnet --labels inherited
     python -m benchmarks.relabelling table --work DIR
 
 `data` makes fields that the networks of `weights/mini` have never seen, and the labels: its first three DSAs are the
-teachers, so their confidences are out of fold. `train` trains one network of `weights/mini` anew, like the stage `mini` but
+teachers, so their confidences are out of fold. `train` trains one network of `weights/mini` again, like the stage `mini` but
 for fewer steps; it takes up one core, and several may run side by side. `table` prints what has been trained, on fields of
 their own with true masks.
 """
@@ -49,7 +49,7 @@ LABELS = {
     "inherited": "the image's labels, for every cell",
     "soft": "a power of the confidence, as for weights/mini",
     "weaker_teacher": "as soft, but noise on the confidences' logits makes them tell true from false less well",
-    "shuffled": "as soft, but dealt out anew among the cells that inherit the class: no cell's own confidence is left",
+    "shuffled": "as soft, but shuffled among the cells that inherit the class: no cell's own confidence is left",
     "true_of_inherited": "inherited labels that are true of the cell: what a perfect teacher gives",
 }
 
@@ -112,7 +112,7 @@ def weaken(
 
 
 def shuffle(soft: NDArray[np.float32], carried: NDArray[np.bool_]) -> NDArray[np.float16]:
-    """The same labels, dealt out anew within each class."""
+    """The same labels, shuffled within each class."""
     rng = np.random.default_rng(0)
     labels = np.zeros(carried.shape, np.float16)
     for k in range(len(HPA_CLASSES)):

@@ -2,8 +2,9 @@
 
     python -m benchmarks.scattering [--threads 2] [--device cpu] [--rounds 9] [--markdown benchmarks/scattering.md]
 
-Rivals run in turn, round by round, so that a busy machine slows all of them; the ratio is the median of the rounds'
-ratios. With one thread, a second set of columns counts the thread's own CPU time, which other processes do not disturb.
+The compared programs run in turn, round by round, so that a busy machine slows all of them; the ratio is the median of
+the rounds' ratios. With one thread, a second set of columns counts the thread's own CPU time, which other processes do not
+disturb.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def compare(
 def against_kymatio(device: torch.device, rounds: int, clock: Callable[[], float]) -> list[str]:
     """A table row for each J and size."""
     rows = [
-        "| J | px | kymatio, ms a plane | ours, ms a plane | times faster | relative error | first call, s |",
+        "| J | px | kymatio, ms per plane | ours, ms per plane | times faster | relative error | first call, s |",
         "|---" * 7 + "|",
     ]
     for J, side in CASES:
@@ -84,7 +85,7 @@ def against_base(device: torch.device, rounds: int, clock: Callable[[], float]) 
     count = 8 if device.type == "cpu" else 64
     cells = torch.rand(count, 4, spec.input_size, spec.input_size, device=device)
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
-    rows = ["| precision | CLH, ms a cell | its base, ms a cell | times as long |", "|---" * 4 + "|"]
+    rows = ["| precision | CLH, ms per cell | its base, ms per cell | times as long |", "|---" * 4 + "|"]
     for name, enabled in (("float32", False), (str(half).removeprefix("torch."), True)):
         with torch.inference_mode(), torch.autocast(device.type, half, enabled=enabled):
             standardised = network.standardise(cells)

@@ -53,7 +53,7 @@ def main() -> None:
 
 def full() -> None:
     """The table of the full-size networks, in hours."""
-    print("| network | input | GMAC a cell | steps | cells a step | passes over the cells | " + " | ".join(GPUS) + " |")
+    print("| network | input | GMAC per cell | steps | cells per step | passes over the cells | " + " | ".join(GPUS) + " |")
     print("|---|---:|---:|---:|---:|---:|" + "---:|" * len(GPUS))
     once, three = dict.fromkeys(GPUS, 0.0), dict.fromkeys(GPUS, 0.0)
     configs = ROOT / "tools" / "train" / "configs" / "full"
@@ -93,8 +93,8 @@ def mini() -> None:
     print("| what | trainings | steps each | " + " | ".join(GPUS) + " |")
     print("|---|---:|---:|" + "---:|" * len(GPUS))
 
-    def row(name: str, trainings: int, steps: int, seconds_a_step: Mapping[str, float]) -> None:
-        minutes = {gpu: trainings * steps * seconds_a_step[gpu] / 60 for gpu in GPUS}
+    def row(name: str, trainings: int, steps: int, seconds_per_step: Mapping[str, float]) -> None:
+        minutes = {gpu: trainings * steps * seconds_per_step[gpu] / 60 for gpu in GPUS}
         for gpu in GPUS:
             totals[gpu] += minutes[gpu]
         print(f"| {name} | {trainings} | {steps:,} | " + " | ".join(f"{minutes[gpu]:.1f} min" for gpu in GPUS) + " |")
@@ -110,10 +110,10 @@ def mini() -> None:
     for network in settings.relabelling_networks:
         training = _cells({**settings.relabelling, "network": network})
         spec = networks[network] if isinstance(network, str) else training.spec(ROOT / "weights" / "mini")
-        row(f"relabelling, {spec.name}", training.folds * MINI_ROUNDS, training.run.steps, _seconds_a_step(training, spec))
+        row(f"relabelling, {spec.name}", training.folds * MINI_ROUNDS, training.run.steps, _seconds_per_step(training, spec))
     for spec in networks.values():
         training = _cells({**settings.classifier(spec), "network": spec.name})
-        row(spec.name, 1, training.run.steps, _seconds_a_step(training, spec))
+        row(spec.name, 1, training.run.steps, _seconds_per_step(training, spec))
     print("| **all** | | | " + " | ".join(f"**{totals[gpu]:.0f} min**" for gpu in GPUS) + " |")
 
 
@@ -127,8 +127,8 @@ def _cells(values: Mapping[str, Any]) -> CellTraining:
     return from_mapping(CellTraining, values, "mini")
 
 
-def _seconds_a_step(training: CellTraining, spec: NetworkSpec) -> dict[str, float]:
-    """Seconds a step on each GPU; progressive resizing counted."""
+def _seconds_per_step(training: CellTraining, spec: NetworkSpec) -> dict[str, float]:
+    """Seconds per step on each GPU; progressive resizing counted."""
     a_step = training.images * training.cells if spec.declared.image_stream else training.batch
     grown = training.growth.share if training.growth.side else 0.0
     sides = {spec.input_size: 1 - grown} | ({training.growth.side: grown} if training.growth.side else {})

@@ -4,7 +4,7 @@
 
 The training command itself takes a few steps on crops of simulated fields, with each network's config in
 `tools/train/configs/full` but for the size of a step; its curve says how long a step took (median of all but the first).
-Beside it stands the forward pass of the same network (`hcpl_kernel/bench/networks.py`). On a GPU, give the steps of the
+Next to it is the forward pass of the same network (`hcpl_kernel/bench/networks.py`). On a GPU, give the steps of the
 configs (`--images 8 --cells 20`), and the hours are those of the plan; a smaller step on a CPU tells the factor between
 training and a forward pass, with which `training_plan.py` projects.
 """
@@ -46,8 +46,8 @@ def make_cells(folder: Path) -> CellSet:
     return make_cell_set(source, folder / "cells")
 
 
-def seconds_a_step(curve: Path) -> float:
-    """The median of a curve with a row a step, without the first."""
+def seconds_per_step(curve: Path) -> float:
+    """The median of a curve with one row per step, without the first."""
     with open(curve, newline="") as file:
         ends = [float(row["seconds"]) for row in csv.DictReader(file)]
     return statistics.median(later - earlier for earlier, later in zip(ends, ends[1:], strict=False))
@@ -55,14 +55,14 @@ def seconds_a_step(curve: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=2, help="fields a step of a DSA")
-    parser.add_argument("--cells", type=int, default=4, help="cells of each; CLA and CLH take images * cells a step")
+    parser.add_argument("--images", type=int, default=2, help="fields per step of a DSA")
+    parser.add_argument("--cells", type=int, default=4, help="cells of each; CLA and CLH take images * cells per step")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     keep_freed_memory()
     device = torch.device(options.accelerator)
-    print(f"{describe([device])}, torch {torch.__version__}, {options.images * options.cells} cells a step, ", end="")
+    print(f"{describe([device])}, torch {torch.__version__}, {options.images * options.cells} cells per step, ", end="")
     print(f"medians of {options.steps - 1} steps\n")
     print("| network | training, cells/s | forward pass, cells/s | factor | precision | the config's steps here |")
     print("|---|---:|---:|---:|---|---:|")
@@ -86,7 +86,7 @@ def main() -> None:
             training = dataclasses.replace(planned, run=run, images=options.images, cells=options.cells, batch=a_step)
             spec = training.spec(weights)
             train_cells(training, cells, folder / "work", weights, None, None)
-            step = seconds_a_step(folder / "work" / spec.name / "all" / "curve.csv")
+            step = seconds_per_step(folder / "work" / spec.name / "all" / "curve.csv")
             forward = measure_network(spec, device, CROP_SIZE, allowance=5).forward.median
             planned_cells = planned.images * planned.cells if spec.declared.image_stream else planned.batch
             hours = planned.run.steps * planned_cells * step / a_step / 3600

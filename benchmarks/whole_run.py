@@ -4,7 +4,7 @@
     python benchmarks/whole_run.py memory
     python benchmarks/whole_run.py workers
 
-Fields are simulated; label maps are given, with so many cells a field. `overhead` runs the nine full-size networks on
+Fields are simulated; label maps are given, with so many cells per field. `overhead` runs the nine full-size networks on
 random weights. Every forward pass, on tensors that are ready, is timed inside of the run itself, so that both sides of
 the ratio meet the same machine; a network's passes count with the mean of all but its first, which makes the kernels.
 Every run is a process of its own, whose wall time, processor time and peak memory the kernel counts. Processor time is
@@ -131,7 +131,7 @@ def predict(fields: Path, weights: Path, output: Path, device: str) -> list[str 
 
 
 def run_timed(arguments: Sequence[str], output: Path) -> int:
-    """`hcpl` with the passes of the torch engine timed; `{network: {wall, core}}`, seconds a cell, goes to a file."""
+    """`hcpl` with the passes of the torch engine timed; `{network: {wall, core}}`, seconds per cell, goes to a file."""
     from hcpl_kernel import cli
     from hcpl_kernel.engines.torch_engine import TorchClassifier
 
@@ -164,7 +164,7 @@ def overhead(folder: Path, fields: int, cells: int, picture: Path | None) -> Non
     report = json.loads((folder / "s_work" / "run_report.json").read_text())
     count = report["counts"]["cells"]
     print(f"{fields} fields of 2048 x 2048 px, {count} cells, one view, one core, {report['device']}")
-    print("\n| network | forward pass a cell, core | all passes, wall | network in the run, wall | precision, batch |")
+    print("\n| network | forward pass per cell, core | all passes, wall | network in the run, wall | precision, batch |")
     print("|---|---|---|---|---|")
     for name, seconds in bare.items():
         facts = report["networks"][name]

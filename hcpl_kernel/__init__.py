@@ -51,12 +51,12 @@ def predict(
         fields_dir: folder of `<ID>_{red,green,blue,yellow}` images.
         weights: folder with an `ensemble.json`.
         output: where the submission CSV is written.
-        work: folder for label maps, cells and report; default: `<output stem>_work` beside the output. A later call with
+        work: folder for label maps, cells and report; default: `<output stem>_work` next to the output. A later call with
             the same folder goes on where an earlier one stopped.
         sample: a sample submission whose header, IDs and row order are followed.
-        listing: CSV with the columns ID, red, green, blue, yellow (one path a channel), instead of scanning the folder.
+        listing: CSV with the columns ID, red, green, blue, yellow (one path per channel), instead of scanning the folder.
         suffixes: file name suffix of each channel, for instance `{"red": "_r"}`; absent channels keep `_<channel>`.
-        pixel_size: micrometres a pixel of the input images, 0.005 to 5; the networks work at 0.08.
+        pixel_size: micrometres per pixel of the input images, 0.005 to 5; the networks work at 0.08.
         labels: folder with `<ID>_cells.png` (and, where present, `<ID>_nuclei.png`) maps, used instead of segmenting.
         resolution: where the labelling works: "quarter", "paper-half" or "exact".
         time_limit: seconds from the call, or a text such as "8h30m"; None for no limit.

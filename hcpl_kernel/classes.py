@@ -19,8 +19,8 @@ class ClassList:
     """K classes in their order; the index of a class is its id in label maps of classes, submissions and columns.
 
     Attributes:
-        names: (K,) the full names, as `cells.csv` writes them: 1 to 80 letters, digits, blanks and `_-.()+&'`, different
-            also where only case differs.
+        names: (K,) the full names, as `cells.csv` writes them: 1 to 80 letters, digits, blanks and `_-.()+&'`, names
+            that differ only in case count as equal.
         short_names: (K,) what fits into a cell of a picture; empty stands for `names`.
         negative: id of the class that a cell has when it has no other, None where there is no such class.
 

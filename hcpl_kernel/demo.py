@@ -1,4 +1,4 @@
-"""`hcpl demo`: the whole way on fields that it makes itself, from images to submission, pictures and a page to look at."""
+"""`hcpl demo`: from images to submission, pictures and a page to look at, on fields that it makes itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FIELDS = (
 
 
 def mini_weights() -> Path:
-    """The embedded weights, which are beside the package in a checkout."""
+    """The embedded weights, which are next to the package in a checkout."""
     folder = Path(__file__).resolve().parent.parent / "weights" / "mini"
     if not (folder / "ensemble.json").is_file():
         raise WeightsError(f"the embedded weights are not at {folder}; run the demo from a checkout")
@@ -93,7 +93,7 @@ def _write_pictures(folder: Path, fields: dict[str, SimulatedField], cells: pd.D
 
 
 def _summary(result: RunResult, cells: pd.DataFrame, valid: str, score: str) -> str:
-    lines = [format_report(result.work), "", valid, "", "Cells a field, and the classes that lead in most of its cells:"]
+    lines = [format_report(result.work), "", valid, "", "Cells per field, and the classes that lead in most of its cells:"]
     for field_id, own in cells.groupby("ID"):
         leading = own["best_class"].value_counts().head(2)
         lines.append(f"  {field_id}: {len(own)} cells; " + ", ".join(f"{n} ({k})" for n, k in leading.items()))

@@ -83,7 +83,7 @@ def predict_competition(
         scratch: where the work folder is made.
         time_limit: of the whole notebook, counted from `HCPL_STARTED_AT`.
         options: further options of `hcpl predict`, as on a command line.
-        output: the submission; the report :data:`REPORT_NAME` is written beside it.
+        output: the submission; the report :data:`REPORT_NAME` is written next to it.
 
     Raises:
         InputError: if the competition's data is not mounted, so that not even the IDs are known.

@@ -53,9 +53,9 @@ class PredictSettings:
         output: the submission CSV to write.
         work: folder for label maps, cells and report; default: the output's folder / `<output stem>_work`.
         sample: a sample submission whose header, IDs and row order are followed.
-        listing: CSV with the columns ID, red, green, blue, yellow (one path a channel), instead of scanning the folder.
+        listing: CSV with the columns ID, red, green, blue, yellow (one path per channel), instead of scanning the folder.
         suffixes: file name suffix of each channel, for instance `{"red": "_r"}`; absent channels keep `_<channel>`.
-        pixel_size: micrometres a pixel of the input images, 0.005 to 5; the networks work at 0.08.
+        pixel_size: micrometres per pixel of the input images, 0.005 to 5; the networks work at 0.08.
         labels: folder with `<ID>_cells.png` (and, where present, `<ID>_nuclei.png`) maps, used instead of segmenting.
         resolution: where the labelling works: "quarter", "paper-half" or "exact".
         time_limit: seconds, or a text such as "8h30m"; counted from the start that the run is told; None for no limit.
@@ -115,7 +115,7 @@ class PredictSettings:
 
     def _check(self) -> None:
         if not (_is_number(self.pixel_size) and 0.005 <= self.pixel_size <= 5):
-            raise SettingsError(f"pixel_size is {self.pixel_size!r}, expected micrometres a pixel between 0.005 and 5")
+            raise SettingsError(f"pixel_size is {self.pixel_size!r}, expected micrometres per pixel between 0.005 and 5")
         _one_of("resolution", self.resolution, RESOLUTIONS)
         _one_of("engine", self.engine, ENGINES)
         if self.views is not None:
@@ -173,7 +173,7 @@ class PredictSettings:
 
 
 def default_work(output: Path) -> Path:
-    """The work folder of a run that is not given one: `<output stem>_work` beside the output."""
+    """The work folder of a run that is not given one: `<output stem>_work` next to the output."""
     return output.parent / f"{output.stem}_work"
 
 

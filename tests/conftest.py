@@ -34,8 +34,8 @@ def hpa_data() -> Path:
 
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:
-    """The folder of reference material beside the real data (network names and vectors)."""
+    """The folder of reference material next to the real data (network names and vectors)."""
     folder = _data_folder().parent / "reference"
     if not folder.is_dir():
-        pytest.skip(f"no reference material at {folder}; set HCPL_DATA to the data folder beside it")
+        pytest.skip(f"no reference material at {folder}; set HCPL_DATA to the data folder next to it")
     return folder

@@ -21,12 +21,12 @@ DATASET_LICENCES = frozenset({
     "DbCL-1.0", "ODbL-1.0", "ODC-BY-1.0", "PDDL", "apache-2.0", "GPL-2.0", "GPL-3.0", "LGPL-3.0", "AGPL-3.0", "FDL-1.3",
     "EU-ODP-Legal-Notice", "US-Government-Works", "copyright-authors", "other", "unknown",
 })
-MACHINES = frozenset({
+MACHINE_SHAPES = frozenset({
     "NvidiaTeslaT4", "NvidiaTeslaT4Highmem", "NvidiaTeslaP100", "NvidiaTeslaA100", "NvidiaL4", "NvidiaL4X1",
     "NvidiaH100", "NvidiaRtxPro6000", "None",
 })
 # fmt: on
-RETIRED_MACHINE = "NvidiaTeslaP100"
+RETIRED_SHAPE = "NvidiaTeslaP100"
 IMAGE = re.compile(r"[\w.-]+(/[\w.-]+)+@sha256:[0-9a-f]{64}")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -41,7 +41,7 @@ def check_dataset_metadata(values: Mapping[str, Any], folder: Path) -> None:
 
 
 def check_kernel_metadata(values: Mapping[str, Any], folder: Path) -> None:
-    """Check the metadata of a notebook that lies in `folder`.
+    """Check the metadata of a notebook in `folder`.
 
     Raises:
         SettingsError: naming every rule that is broken.
@@ -102,15 +102,15 @@ def _kernel_faults(values: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield from _reference_faults("dataset_sources", source, shortest=6)
     for slug in values.get("competition_sources", []):
         if not SLUG.fullmatch(slug):
-            yield f"competition_sources {slug!r} is no slug"
-    machine, image = values.get("machine_shape"), values.get("docker_image")
-    if machine not in MACHINES:
-        yield f"machine_shape {machine!r}, expected one of {', '.join(sorted(MACHINES))}"
+            yield f"competition_sources {slug!r} is not a slug"
+    shape, image = values.get("machine_shape"), values.get("docker_image")
+    if shape not in MACHINE_SHAPES:
+        yield f"machine_shape {shape!r}, expected one of {', '.join(sorted(MACHINE_SHAPES))}"
     if image is not None and not IMAGE.fullmatch(image):
         yield f"docker_image {image!r}, expected <registry>/<name>@sha256:<64 hex digits>"
-    if machine == RETIRED_MACHINE and image is None:
+    if shape == RETIRED_SHAPE and image is None:
         yield (
-            f"machine_shape {machine} without docker_image: the default image has no kernels for this GPU. "
+            f"machine_shape {shape} without docker_image: the default image has no kernels for this GPU. "
             "Name an image of early 2026 or before (`kaggle kernels pull -m` of a notebook of that time shows its "
             "docker_image), or take NvidiaTeslaT4, which is two T4"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from hcpl_kernel.errors import InputError
 
 BUILD_FILES = ("setup.py", "pyproject.toml", "README.md", "LICENSE")
-# What installers add to a distribution; a wheel bears none of it.
+# What installers add to a distribution; a wheel has none of it.
 INSTALLED_ONLY = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the zip format's first moment, so that no clock enters the bytes
 

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLE = "hcpl-kernel"
 METADATA_NAME = "dataset-metadata.json"
 LACKING = {"kymatio": "0.3.0"}
-"""What Kaggle's image lacks of the package's requirements; what these require in turn is there or not imported."""
+"""What is missing in Kaggle's image of the package's requirements; what these require in turn is there or not imported."""
 CODE_LIMIT = 5_000_000
 """Bytes that all but the weights may take."""
 
@@ -96,7 +96,7 @@ def _add_weights(weights: Path, folder: Path) -> str:
         raise WeightsError(f"{weights} is not fit to be shipped: {', '.join(faults)} (see `hcpl weights verify {weights}`)")
     nested = sorted(name for name in names if "/" in name)
     if nested:
-        raise WeightsError(f"{weights}: {', '.join(nested)} lie in sub-folders, which Kaggle's client leaves out; move them")
+        raise WeightsError(f"{weights}: {', '.join(nested)} are in sub-folders, which Kaggle's client leaves out; move them")
     for name in sorted({"ensemble.json", *names}):
         shutil.copyfile(weights / name, folder / name)
     write_manifest(folder, {name: entry for name, entry in read_manifest(weights).items() if name in names})
@@ -105,7 +105,7 @@ def _add_weights(weights: Path, folder: Path) -> str:
 
 
 def _write_marker(path: Path) -> None:
-    """Write a marker file: the manifest of every other file that lies in its folder."""
+    """Write a marker file: the manifest of every other file in its folder."""
     files = {p.name: {"sha256": sha256_of(p), "bytes": p.stat().st_size} for p in sorted(path.parent.iterdir())}
     _write_json(path, {"schema": 1, "hcpl_kernel": __version__, "files": files})
 
@@ -121,7 +121,7 @@ def _fresh(folder: Path) -> Path:
     """An empty folder; only what an earlier build left is removed for it."""
     if folder.exists():
         if any(folder.iterdir()) and not (folder / METADATA_NAME).is_file():
-            raise SettingsError(f"{folder} exists and is no dataset built here; remove it, or name another --out")
+            raise SettingsError(f"{folder} exists and is not a dataset built here; remove it, or name another --out")
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     return folder
@@ -134,7 +134,7 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build what the command line asks for, and print its tree."""
     parser = argparse.ArgumentParser(description="Build the Kaggle datasets.")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets one folder a dataset")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets one folder per dataset")
     mini = ROOT / "weights" / "mini"
     parser.add_argument("--weights", type=Path, default=mini, metavar="DIR", help="travels with the package")
     parser.add_argument("--full", type=Path, metavar="DIR", help="also build a dataset of these weights by themselves")

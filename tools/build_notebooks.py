@@ -35,7 +35,7 @@ def build(source: Path) -> str:
 
     Raises:
         InputError: if the source has text before its first cell, a line that starts like a cell mark but is none, or a
-            text cell with a line that is no comment.
+            text cell with a line that is not a comment.
     """
     cells: list[Any] = []
     for number, (mark, lines) in enumerate(_split(source)):
@@ -94,7 +94,7 @@ def _split(source: Path) -> list[tuple[str, list[str]]]:
         elif cells:
             cells[-1][1].append(line)
         elif line.strip():
-            raise InputError(f"{source}: {line!r} stands before the first cell; start the file with a line '# %%'")
+            raise InputError(f"{source}: {line!r} comes before the first cell; start the file with a line '# %%'")
     return cells
 
 

@@ -133,7 +133,7 @@ def _fetch_rest(url: str, part: Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        # The part holds all there is, or more: begin anew unless its size is the whole.
+        # The part holds all there is, or more: begin again unless its size is the whole.
         if begun is not None and begun.size == have:
             return
         _discard(part)
@@ -171,7 +171,7 @@ def _read_begun(part: Path) -> Remote | None:
         values: dict[str, Any] = json.loads(_notes(part).read_text())
         return Remote(values["size"], values["validator"])
     except (OSError, ValueError, KeyError, TypeError):
-        # Without intact notes the download begins anew, which is always right.
+        # Without intact notes the download begins again, which is always right.
         return None
 
 
@@ -188,7 +188,7 @@ def _file_name(url: str) -> str:
     parts = urllib.parse.urlsplit(url)
     name = urllib.parse.unquote(parts.path.rpartition("/")[2])
     if parts.scheme not in ("http", "https") or not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
-        raise WeightsError(f"{url!r} is no http(s) address of a file; known names are {', '.join(PUBLISHED)}")
+        raise WeightsError(f"{url!r} is not an http(s) address of a file; known names are {', '.join(PUBLISHED)}")
     return name
 
 

@@ -63,7 +63,7 @@ class FinishedRun:
         """(N,) the position of every cell's field."""
         return np.repeat(np.arange(len(self.records)), [len(record.table) for record in self.records])
 
-    def seconds_a_cell(self, network: str) -> float:
+    def seconds_per_cell(self, network: str) -> float:
         """What a network needed for a cell, nan where the last run took it over from an earlier one."""
         facts = self.report["networks"][network]
         return facts["seconds"] / facts["cells"] if facts["cells"] else math.nan

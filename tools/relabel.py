@@ -56,7 +56,7 @@ def soft_labels(
 
     Args:
         inherited: (n, 19) bool, the labels of each cell's image.
-        prob: one (n, 19) array in [0, 1] a network.
+        prob: one (n, 19) array in [0, 1] per network.
         beta: the power.
 
     Returns:
@@ -77,7 +77,7 @@ def relabel(
         cells: the set.
         predictions: of the DSAs, all out of fold or all in-sample.
         settings: see there.
-        output: gets the labels, (N, 19) float16; beside it `<stem>.json` (settings and histograms of the inherited
+        output: gets the labels, (N, 19) float16; next to it `<stem>.json` (settings and histograms of the inherited
             labels' confidences and new values) and `<stem>.png`.
 
     Returns:
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Relabel a cell set; 0 done, 2 bad use or input."""
     parser = argparse.ArgumentParser(prog="python -m tools.relabel", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--cells", type=Path, required=True, help="the cell set")
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="one folder a network")
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="one folder per network")
     parser.add_argument("--output", type=Path, required=True, help="the .npy file to write")
     parser.add_argument("--beta", type=float, default=RelabelSettings.beta)
     parser.add_argument("--source", choices=SOURCES, default=RelabelSettings.source)

@@ -89,7 +89,7 @@ def seeded(part: SegmentationSpec | NetworkSpec, seed: int) -> nn.Module:
 def spread_logits(network: CellNetwork, cells: Tensor) -> None:
     """Scale the classifiers so that each logit has deviation 1 around the layer's prior over the cells.
 
-    Without training, descriptors of different cells are nearly alike, and so would be all predictions.
+    Without training, descriptors of different cells are nearly the same, and so would be all predictions.
     """
     descriptors = network.descriptors(cells)
     for name, layer in network.named_children():

@@ -28,7 +28,7 @@ def run_bench(json_path: Path | None, projections: Sequence[str]) -> int:
 
     Raises:
         SettingsError: for an unknown machine.
-        WeightsError: where the package was installed without the `weights/` folder beside it.
+        WeightsError: where the package was installed without the `weights/` folder next to it.
     """
     machines = find_machines(projections)
     ensemble = read_ensemble(full_weights())
@@ -54,7 +54,7 @@ def full_weights() -> Path:
     if not (folder / "ensemble.json").is_file():
         raise WeightsError(
             f"{folder}/ensemble.json, which says what networks are measured, is not there: `hcpl bench` runs from a "
-            "checkout or the Kaggle bundle, which have the weights folder beside the package (its weight files are not "
+            "checkout or the Kaggle bundle, which have the weights folder next to the package (its weight files are not "
             "needed)"
         )
     return folder

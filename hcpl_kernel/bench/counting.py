@@ -21,9 +21,9 @@ class Operation:
     """One operation of a forward pass of a single item (a cell, a field).
 
     Attributes:
-        flop: floating-point operations of a convolution or matrix product (two a multiply-accumulate), else 0.
+        flop: floating-point operations of a convolution or matrix product (two per multiply-accumulate), else 0.
         item_bytes: read and written for each item.
-        weight_bytes: read once a batch.
+        weight_bytes: read once per batch.
         grouped: whether it is a grouped (or depthwise) convolution, which no device computes near its peak.
     """
 

@@ -31,8 +31,8 @@ class Figures:
     """What was measured.
 
     Attributes:
-        stages: stage -> seconds a field.
-        segmentation: both segmentation networks, seconds a field.
+        stages: stage -> seconds per field.
+        segmentation: both segmentation networks, seconds per field.
         segmentation_operations: of both, for one field.
         networks: the classifiers.
         completeness: the VID's network.
@@ -95,7 +95,7 @@ def measured_costs(figures: Figures, devices: Sequence[torch.device]) -> Costs:
 def projected_costs(figures: Figures, machine: Machine) -> Costs:
     """The parts of a run on another machine: the GPU's from counts, the CPU's as measured here.
 
-    Turning crops into input, a few microseconds a cell on a GPU, is left out.
+    Turning crops into input, a few microseconds per cell on a GPU, is left out.
     """
     return Costs(
         field_core=_field_core(figures),

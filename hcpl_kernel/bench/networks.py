@@ -24,7 +24,7 @@ from hcpl_kernel.segmentation.unet import build_segmentation
 
 CPU_BATCH = 4
 """Cells of a timed forward pass on a CPU: fewer than a run takes, so that the benchmark ends in minutes. A CPU's
-seconds a cell hardly depend on it."""
+seconds per cell hardly depend on it."""
 COUNTED_SIDE = 128
 """Side of the image on which the segmentation network's operations are counted, px; they grow with its area."""
 
@@ -34,9 +34,9 @@ class NetworkFigures:
     """What one network costs.
 
     Attributes:
-        forward: seconds a cell of the forward pass on ready tensors, one view.
-        preparing: seconds a cell of turning stored crops into the network's input.
-        scattering: seconds a cell of the scattering transform, which `forward` includes; None without one.
+        forward: seconds per cell of the forward pass on ready tensors, one view.
+        preparing: seconds per cell of turning stored crops into the network's input.
+        scattering: seconds per cell of the scattering transform, which `forward` includes; None without one.
         operations: of one cell.
         batch: cells of the timed forward pass.
         precision: what the descriptors are computed in.
@@ -96,7 +96,7 @@ def _logits(network: CellNetwork, descriptors: torch.Tensor) -> torch.Tensor:
 
 
 def measure_segmentation(ensemble: Ensemble, prepared: np.ndarray, device: torch.device) -> tuple[Timing, list[Operation]]:
-    """Seconds a field of both segmentation networks, and their operations.
+    """Seconds per field of both segmentation networks, and their operations.
 
     Both have one architecture, so the cell network is measured, once, and counts twice.
 

@@ -1,4 +1,4 @@
-"""How long a run takes: from seconds a field and a cell to hours for a test set."""
+"""How long a run takes: from seconds per field and per cell to hours for a test set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 IMAGES = 2270
 CELLS = (12.4, 26.0)
-"""Images of the competition's test set, and cells an image: the paper's mean, and the upper plan figure."""
+"""Images of the competition's test set, and cells per image: the paper's mean, and the upper plan figure."""
 VIEWS = (1, 2, 4, 8)
 
 
@@ -40,7 +40,7 @@ class Costs:
     def run(self, images: int, cells: float, views: int) -> float:
         """Seconds of a run, from decoding to the last writing; loading of weights is left out.
 
-        Segmentation runs on the first device, the classifiers on all. Work on fields goes on beside a GPU's
+        Segmentation runs on the first device, the classifiers on all. Work on fields goes on during a GPU's
         segmentation, and after that of a CPU.
         """
         core, device = self.field_core / self.cores, self.field_device
@@ -49,13 +49,13 @@ class Costs:
         return images * (field + networks)
 
     def cell_on_one_thread(self, cells: float, views: int = 1) -> float:
-        """Seconds a cell with one CPU thread and one device, nothing overlapped: the paper's headline."""
+        """Seconds per cell with one CPU thread and one device, nothing overlapped: the paper's headline."""
         field = self.field_core + self.field_device + self.classifiers * self.fusing
         return field / cells + views * self.cell_view + self.cell
 
 
 def plan(costs: Costs, images: int = IMAGES) -> dict[str, dict[str, float]]:
-    """Hours of a run, `{cells an image: {views: hours}}`."""
+    """Hours of a run, `{cells per image: {views: hours}}`."""
     return {f"{cells:g}": {str(v): costs.run(images, cells, v) / 3600 for v in VIEWS} for cells in CELLS}
 
 
@@ -63,5 +63,5 @@ def format_plan(table: Mapping[str, Mapping[str, float]], images: int = IMAGES) 
     """The plan as lines of text."""
     lines = [f"{images} images, hours with" + "".join(f"{v:>8} view{'s' if v > 1 else ' '}" for v in VIEWS)]
     for cells, by_views in table.items():
-        lines.append(f"  {cells:>5} cells an image  " + "".join(f"{hours:>14.2f}" for hours in by_views.values()))
+        lines.append(f"  {cells:>5} cells per image  " + "".join(f"{hours:>14.2f}" for hours in by_views.values()))
     return lines

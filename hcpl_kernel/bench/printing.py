@@ -55,9 +55,9 @@ def as_values(
         "seconds": seconds,
         "left_out": SKIPPED,
         "sample": {"side": SIDE, "bits": BITS, "cells": figures.cells},
-        "stages_a_field": {name: dataclasses.asdict(timing) for name, timing in figures.stages.items()},
-        "segmentation_networks_a_field": dataclasses.asdict(figures.segmentation),
-        "networks_a_cell": {
+        "stages_per_field": {name: dataclasses.asdict(timing) for name, timing in figures.stages.items()},
+        "segmentation_networks_per_field": dataclasses.asdict(figures.segmentation),
+        "networks_per_cell": {
             name: {
                 "forward": dataclasses.asdict(n.forward),
                 "preparing": dataclasses.asdict(n.preparing),
@@ -81,7 +81,7 @@ def _run_values(costs: Costs) -> dict[str, Any]:
     return {
         "costs": dataclasses.asdict(costs),
         "plan_hours": plan(costs),
-        "headline_seconds_a_cell": {f"{cells:g}": costs.cell_on_one_thread(cells) for cells in CELLS},
+        "headline_seconds_per_cell": {f"{cells:g}": costs.cell_on_one_thread(cells) for cells in CELLS},
     }
 
 
@@ -139,7 +139,7 @@ def _headline(costs: Costs, on_gpu: bool) -> str:
     cells = CELLS[0]
     seconds = ", ".join(f"{costs.cell_on_one_thread(cells, views):.3f} s with {views}" for views in (1, 4))
     where = "one CPU thread and one GPU" if on_gpu else "CPU only, networks on all its cores, the rest on one"
-    return f"seconds a cell at {cells} cells an image, {where}: {seconds} views (the paper: below 1 s, CPU thread + P100)"
+    return f"seconds per cell at {cells} cells per image, {where}: {seconds} views (the paper: below 1 s, CPU thread + P100)"
 
 
 def _miss_lines(miss: Mapping[str, float] | None, devices: Sequence[torch.device]) -> list[str]:

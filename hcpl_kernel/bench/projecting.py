@@ -18,7 +18,7 @@ class Machine:
 
     Every operation is taken to last as long as the slowest of three bounds: its arithmetic at `dense` of the peak
     (`grouped` for grouped convolutions), its bytes at `bandwidth_share` of the memory's rate (`grouped_bandwidth_share`),
-    and the time to launch it. All shares are assumptions, ours, typical of eager torch in half precision.
+    and the time to launch it. All shares are our assumptions, typical of eager torch in half precision.
 
     Attributes:
         name: as the driver calls it, in part.
@@ -43,11 +43,11 @@ class Machine:
     launch: float = 8e-6
 
     def assumptions(self) -> str:
-        """The assumed shares, to be printed beside a projection."""
+        """The assumed shares, to be printed next to a projection."""
         return (
             f"{self.gpus} x {self.name}: {self.peak / 1e12:.1f} TFLOP/s in half precision at {self.dense:.0%} (grouped "
             f"convolutions {self.grouped:.0%}), {self.bandwidth / 1e9:.0f} GB/s at {self.bandwidth_share:.0%} (grouped "
-            f"{self.grouped_bandwidth_share:.0%}), {self.launch * 1e6:.0f} us a launch, {self.cores} cores as fast as here"
+            f"{self.grouped_bandwidth_share:.0%}), {self.launch * 1e6:.0f} us per launch, {self.cores} cores as fast as here"
         )
 
 
@@ -85,7 +85,7 @@ def machine_of(gpu_name: str, gpus: int) -> Machine | None:
 
 
 def project(operations: Sequence[Operation], machine: Machine, batch: int) -> float:
-    """Projected seconds an item on one GPU of the machine.
+    """Projected seconds per item on one GPU of the machine.
 
     Args:
         operations: of one item.

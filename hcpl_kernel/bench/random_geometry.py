@@ -17,7 +17,7 @@ ROUNDS = 5
 def write_random_geometry(path: Path, seed: int) -> None:
     """Write a model that has learned nothing: a few trees on random features and labels, marked `trained: false`.
 
-    It stands in where no trained model exists yet, so that the whole run can be exercised; its ensemble entry must say
+    It is used where no trained model exists yet, so that the whole run can be exercised; its ensemble entry must say
     `"trained": false`. The same seed gives the same bytes.
     """
     rng = np.random.default_rng(seed)

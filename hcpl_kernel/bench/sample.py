@@ -18,7 +18,7 @@ PIXEL_SIZE = 0.08
 BITS = 16
 """The competition's commonest size, and the depth of its hidden test images."""
 SCALE = 4
-"""Input pixels a pixel of the segmentation networks."""
+"""Input pixels per pixel of the segmentation networks."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,7 +39,7 @@ SEGMENTING_WORK = ("network input", LABELLING + "quarter")
 
 
 def measure_field_stages(sample: SampleField, crop_size: int, folder: Path) -> dict[str, Timing]:
-    """Seconds a field of each stage, on one core.
+    """Seconds per field of each stage, on one core.
 
     Args:
         sample: the field.
@@ -71,7 +71,7 @@ def measure_field_stages(sample: SampleField, crop_size: int, folder: Path) -> d
 
 
 def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Timing:
-    """Seconds a field of joining all networks' predictions of a shard and writing the submission and `cells.csv`."""
+    """Seconds per field of joining all networks' predictions of a shard and writing the submission and `cells.csv`."""
     table = measure_cells(sample.cells, sample.nuclei)
     strings = encode_labels(sample.cells)
     masks = [strings[int(cell)] for cell in table.cell]

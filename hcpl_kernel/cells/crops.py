@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from hcpl_kernel.cells.table import CellTable
-from hcpl_kernel.fields.resampling import CHANNELS, Plan, plan_by_area, plan_linear, sum_columns, sum_rows
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
+from hcpl_kernel.fields.resampling import Plan, plan_by_area, plan_linear, sum_columns, sum_rows
 from hcpl_kernel.runtime.compiling import kernel
 
 YELLOW = 3
@@ -42,7 +43,7 @@ def crop_cells(pixels: np.ndarray, labels: np.ndarray, table: CellTable, size: i
     """
     crops = np.empty((len(table), size, size, 4), np.uint8)
     flat = pixels.reshape(len(pixels), -1)
-    mixed = np.empty(size * CHANNELS, np.float32)
+    mixed = np.empty(size * CHANNEL_COUNT, np.float32)
     for row, cell in enumerate(table.cell):
         side = int(max(table.width[row], table.height[row]))
         left = int(table.x[row]) - (side - int(table.width[row])) // 2
@@ -51,8 +52,8 @@ def crop_cells(pixels: np.ndarray, labels: np.ndarray, table: CellTable, size: i
         rows = _inside(places, weights, top, labels.shape[0])
         first, last = max(left, 0), min(left + side, labels.shape[1])
         columns = _inside(places, weights, left - first, last - first)
-        line = np.empty((last - first) * CHANNELS, np.float32)
-        _resample(flat, first * CHANNELS, *rows, *columns, line, mixed, crops[row].reshape(size, -1))
+        line = np.empty((last - first) * CHANNEL_COUNT, np.float32)
+        _resample(flat, first * CHANNEL_COUNT, *rows, *columns, line, mixed, crops[row].reshape(size, -1))
         _mark(crops[row], labels, cell, top, left, (2 * np.arange(size) + 1) * side // (2 * size))
     return crops
 

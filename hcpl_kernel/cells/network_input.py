@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.cells.crops import YELLOW
-from hcpl_kernel.fields.resampling import CHANNELS, plan_triangle, sum_columns, sum_rows
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
+from hcpl_kernel.fields.resampling import plan_triangle, sum_columns, sum_rows
 from hcpl_kernel.runtime.compiling import kernel
 
 _PIXEL = np.dtype("<u4")
@@ -34,11 +35,11 @@ def shrink_crops(crops: NDArray[np.uint8], size: int, masked: bool) -> NDArray[n
     """
     side = crops.shape[1]
     places, weights = _plan(side, size)
-    shrunk = np.zeros((len(crops), size, size * CHANNELS), np.float32)
-    cell, line = np.empty((side, side), _PIXEL), np.empty(side * CHANNELS, np.float32)
+    shrunk = np.zeros((len(crops), size, size * CHANNEL_COUNT), np.float32)
+    cell, line = np.empty((side, side), _PIXEL), np.empty(side * CHANNEL_COUNT, np.float32)
     pixels = crops.view(_PIXEL)[..., 0]
     _shrink(pixels, masked, places, weights / np.float32(255), weights, cell, cell.view(np.uint8), line, shrunk)
-    return shrunk.reshape(len(crops), size, size, CHANNELS)
+    return shrunk.reshape(len(crops), size, size, CHANNEL_COUNT)
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""`hcpl doctor`, `hcpl bench` and `hcpl demo`: is this machine fit, how fast is it, does the whole way work."""
+"""`hcpl doctor`, `hcpl bench` and `hcpl demo`: is this machine fit, how fast is it, does everything work together."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def add_verbs(parser: Parser) -> None:
 
     verb = group.add_verb("convert", convert, "Make safetensors of a .pth file without executing anything in it.")
     verb.add_argument("file", type=path, metavar="FILE")
-    verb.add_argument("--output", type=path, metavar="DIR", help="default: beside the file")
+    verb.add_argument("--output", type=path, metavar="DIR", help="default: next to the file")
 
 
 def list_weights(options: argparse.Namespace) -> int:

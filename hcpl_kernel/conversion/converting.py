@@ -56,7 +56,7 @@ def convert(path: Path, output: Path | None = None) -> Conversion:
     that memory holds the largest of them, not the file.
 
     Args:
-        path: the file. If a `manifest.json` beside it has its hash, the hash is checked.
+        path: the file. If a `manifest.json` next to it has its hash, the hash is checked.
         output: folder of `<stem>.safetensors` and of the `manifest.json` that gets its entry; default: that of `path`.
 
     Returns:
@@ -147,7 +147,7 @@ def _source(path: Path) -> tuple[str, dict[str, Any]]:
     entry = read_manifest(path.parent).get(path.name)
     if entry is not None and entry.sha256 != sha256:
         raise WeightsError(
-            f"{path}: sha256 expected {entry.sha256} (manifest.json beside it), found {sha256}; the file was changed "
+            f"{path}: sha256 expected {entry.sha256} (manifest.json next to it), found {sha256}; the file was changed "
             "or damaged, so download it again"
         )
     return sha256, dict(entry.provenance) if entry is not None else {}

@@ -38,7 +38,7 @@ class PickleVM:
 
     Args:
         where: the file, for messages.
-        persistent: gives the value of a persistent id (torch: a :class:`Storage`).
+        persistent: gives the value of a persistent id (torch: a :class:`hcpl_kernel.conversion.inert.Storage`).
     """
 
     def __init__(self, where: str, persistent: Callable[[Any], Any]) -> None:

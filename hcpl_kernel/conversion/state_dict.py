@@ -14,9 +14,9 @@ from hcpl_kernel.errors import UnsafePickleError, WeightsError
 CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net")
 # What DataParallel, torch.compile and a Lightning module whose network is its `model` put before every name.
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
-# Lightning writes its version into a checkpoint; beside `model.` its state dict may hold losses and metrics.
+# Lightning writes its version into a checkpoint; next to `model.` its state dict may hold losses and metrics.
 LIGHTNING_KEY, LIGHTNING_PREFIX = "pytorch-lightning_version", "model."
-# Our choice: far above any real network, so that a forged tree cannot keep the walk busy for ever.
+# Our choice: far above any real network, so that a forged tree cannot keep the walk busy forever.
 MAX_MODULES = 100_000
 MAX_DEPTH = 100
 
@@ -104,7 +104,7 @@ def _is_nested(value: Any) -> bool:
 
 
 def _holds_tensors(value: Any) -> bool:
-    """A module, or a dictionary with tensors: beside such, single tensors (a loss) are not a network."""
+    """A module, or a dictionary with tensors; single tensors next to it (a loss) are not a network."""
     return _is_module(value) or any(_is_named_tensor(name, inner) for name, inner in _pairs(value).items())
 
 

@@ -182,7 +182,7 @@ def _read_legacy(path: Path, mapped: mmap.mmap) -> TorchFile:
     storages: dict[str, Storage] = {}
 
     def no_storage(pid: Any) -> Any:
-        raise UnsafePickleError(f"{path}: a persistent id stands where torch writes none")
+        raise UnsafePickleError(f"{path}: a persistent id is where torch writes none")
 
     def storage(pid: Any) -> Any:
         if type(pid) is tuple and len(pid) == 4 and pid[0] == "module" and isinstance(pid[1], Named):

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-# A line of this beginning is the result; torch and its libraries print what they like besides.
+# A line of this beginning is the result; torch and its libraries print what they like as well.
 MARK = "hcpl-device-check "
 
 

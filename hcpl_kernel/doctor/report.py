@@ -59,7 +59,7 @@ class DoctorReport:
         return json.dumps(values, indent=1)
 
     def as_table(self) -> str:
-        """A row a finding, its advice below it, the verdict at the end."""
+        """One row per finding, its advice below it, the verdict at the end."""
         rows = [(f.check, f.subject, f.state, f.found) for f in self.findings]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         indent = sum(widths) + 2 * len(widths)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from hcpl_kernel.engines.base import CompiledClassifier, Engine
 from hcpl_kernel.engines.split_precision import split_input
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.networks.base import CHANNELS, CellNetwork
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
+from hcpl_kernel.networks.base import CellNetwork
 
 Run = Callable[[Sequence[NDArray[np.float32]]], NDArray[np.float32]]
 """A compiled module: its inputs, C-contiguous, to its only output."""
@@ -116,7 +117,7 @@ class _GraphSegmentation(nn.Module):
 
 def compiled_part(network: CellNetwork, input_size: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The part of a network that is compiled, standardised cells to descriptors, and inputs to trace it with."""
-    examples = graph_inputs(network, torch.zeros(_TRACE_BATCH, CHANNELS, input_size, input_size))
+    examples = graph_inputs(network, torch.zeros(_TRACE_BATCH, CHANNEL_COUNT, input_size, input_size))
     module = _Descriptors(network) if len(examples) == 1 else _HybridDescriptors(network)
     return module.eval(), examples
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hcpl_kernel.networks.base import CHANNELS, CellNetwork, replace_module
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
+from hcpl_kernel.networks.base import CellNetwork, replace_module
 
 
 class _ConvolutionOfSum(nn.Module):
@@ -38,7 +39,7 @@ def split_input(network: CellNetwork, precision: torch.dtype) -> None:
     Nothing changes where the first layer of the base is not a convolution of the input.
     """
     first = _first_convolution(network)
-    if first is None or first.in_channels != CHANNELS:
+    if first is None or first.in_channels != CHANNEL_COUNT:
         return
     replace_module(network.base, first, _ConvolutionOfSum(first))
     network.input_precision = precision

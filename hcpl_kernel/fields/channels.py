@@ -4,3 +4,5 @@ from __future__ import annotations
 
 CHANNELS = ("red", "green", "blue", "yellow")
 """In the order of every array of this package: microtubules, protein of interest, nucleus, endoplasmic reticulum."""
+
+CHANNEL_COUNT = len(CHANNELS)

@@ -32,10 +32,10 @@ class CompetitionInput:
 def find_competition(root: Path = INPUT_ROOT) -> CompetitionInput:
     """Find the mounted input that has a `test` folder and a `sample_submission.csv`.
 
-    Where several have both, the one that bears the competition's slug is taken.
+    Where several have both, the one with the competition's slug is taken.
 
     Raises:
-        InputError: if no input has both, or several have and none bears the slug.
+        InputError: if no input has both, or several have and none has the slug.
     """
     found = [m for m in _mounts(root) if (m / SAMPLE_NAME).is_file() and (m / TEST_FOLDER).is_dir()]
     named = [mount for mount in found if mount.name == COMPETITION]

@@ -114,7 +114,7 @@ def _field(field_id: str, paths: dict[str, Path | None], extra: dict[str, str]) 
 
 
 def _listed_path(text: str, beside: Path, folder: Path) -> Path | None:
-    """The path that exists, beside the listing first; one that exists nowhere is kept, so that reading names it."""
+    """The path that exists, next to the listing first; one that exists nowhere is kept, so that reading names it."""
     if not text:
         return None
     spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]

@@ -29,7 +29,7 @@ def locate_fields(folder: Path, suffixes: Mapping[str, str] | None = None, listi
     A file belongs to a channel when its name is `<ID><suffix><extension>`: PNG, TIFF or JPEG, in any case of letters.
     Hidden files and what is in sub-folders are not looked at. A field without some of its channels is listed with None
     for them; a folder, a pipe or a broken link under a channel's name is listed as its file, and reading it says what it
-    is. The HPA site's composite pictures (`<ID>_blue_red_green.jpg`) beside a field's own files are not fields. Where no
+    is. The HPA site's composite pictures (`<ID>_blue_red_green.jpg`) next to a field's own files are not fields. Where no
     file is named by channels, the files are offered to the readers of one file per field (`fields.readers`).
 
     Args:
@@ -134,7 +134,7 @@ def _by_id(
 
 
 def _take_out_what_is_not_a_field(found: dict[str, dict[str, str]], suffixes: Mapping[str, str]) -> list[str]:
-    """`x_blue_red_green.jpg` looks like the green channel of `x_blue_red`; beside the field `x` it is not.
+    """`x_blue_red_green.jpg` looks like the green channel of `x_blue_red`; next to the field `x` it is not.
 
     Composites of three and more channels are left out in silence, everything else of this kind with a warning.
     """
@@ -153,7 +153,7 @@ def _take_out_what_is_not_a_field(found: dict[str, dict[str, str]], suffixes: Ma
         if not composite:
             missing = ", ".join(channel for channel in CHANNELS if channel not in files)
             warnings.append(
-                f"{listed(sorted(files.values()))} not taken: beside the field {printable(base)} they are not "
+                f"{listed(sorted(files.values()))} not taken: next to the field {printable(base)} they are not "
                 f"the channels of a field {printable(raw)} (without {missing})"
             )
     return warnings

@@ -9,12 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hcpl_kernel.fields import channels
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
 from hcpl_kernel.runtime.compiling import kernel
 
 Plan = tuple[NDArray[np.uint64], NDArray[np.float32]]
 
-CHANNELS = len(channels.CHANNELS)
 _ONE, _TWO, _THREE, _FOUR = (np.uint64(number) for number in range(1, 5))
 
 
@@ -71,7 +70,7 @@ def sum_columns(line: NDArray, columns: NDArray, weights: NDArray, result: NDArr
     for tap in range(taps):
         for x in range(size):
             weight, place = weights[tap, x], _FOUR * columns[tap, x]
-            result[CHANNELS * x] += weight * line[place]
-            result[CHANNELS * x + 1] += weight * line[place + _ONE]
-            result[CHANNELS * x + 2] += weight * line[place + _TWO]
-            result[CHANNELS * x + 3] += weight * line[place + _THREE]
+            result[CHANNEL_COUNT * x] += weight * line[place]
+            result[CHANNEL_COUNT * x + 1] += weight * line[place + _ONE]
+            result[CHANNEL_COUNT * x + 2] += weight * line[place + _TWO]
+            result[CHANNEL_COUNT * x + 3] += weight * line[place + _THREE]

@@ -25,7 +25,7 @@ def weighted_mean(arrays: Sequence[np.ndarray], weights: Sequence[float]) -> np.
         InputError: if there is no array, or not one weight for each.
     """
     if not arrays or len(arrays) != len(weights):
-        raise InputError(f"weighted mean: {len(arrays)} arrays and {len(weights)} weights, expected one weight an array")
+        raise InputError(f"weighted mean: {len(arrays)} arrays and {len(weights)} weights, expected one weight per array")
     total = np.zeros(arrays[0].shape, np.float64)
     for array, weight in zip(arrays, weights, strict=True):
         total += weight * array
@@ -36,7 +36,7 @@ def mean_image_stream(predictions: Sequence[Predicted]) -> np.ndarray | None:
     """The image factor of the networks that have no image stream: the mean over those that have one, by their weights.
 
     Returns:
-        (F, K) float32, or None where no network with an image stream ran: then the others stand without an image factor,
+        (F, K) float32, or None where no network with an image stream ran: then the others have no image factor,
         which the caller reports.
     """
     streams = [(spec.weight, p.prob_image) for spec, p in predictions if p.prob_image is not None]
@@ -44,7 +44,7 @@ def mean_image_stream(predictions: Sequence[Predicted]) -> np.ndarray | None:
 
 
 def fuse(predictions: Sequence[Predicted], field_of_cell: np.ndarray, fusion: FusionSpec, classes: ClassList) -> np.ndarray:
-    """Join all networks that ran into one probability a cell and class (paper, Figure 4c), before integrity.
+    """Join all networks that ran into one probability per cell and class (paper, Figure 4c), before integrity.
 
     "fuse-then-average": each network with an image stream is fused by its own two streams, each other one with the mean
     image stream; then the averages inside the groups and of the groups. "average-then-fuse": the averages of the cell

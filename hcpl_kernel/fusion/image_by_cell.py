@@ -15,8 +15,8 @@ def fuse_image_and_cell(
     """Multiply each cell's probabilities by those of its field, class by class (paper, "Multi-stream information fusion").
 
     Args:
-        prob_image: (F, K) float in [0, 1], a field a row.
-        prob_cell: (N, K) float in [0, 1], a cell a row.
+        prob_image: (F, K) float in [0, 1], one row per field.
+        prob_cell: (N, K) float in [0, 1], one row per cell.
         field_of_cell: (N,) integer, each cell's row in `prob_image`.
         cell_only: classes whose image factor is left out, because their image and cell predictions do not correlate
             (in the paper 11, 12 and 15: the field has the class, but few of its cells do).

@@ -13,9 +13,9 @@ class Prediction:
     """The probabilities that one network gives.
 
     Attributes:
-        prob_cell: (N, K) float32 in [0, 1], a cell a row; K is the network's number of outputs (the classes of a classifier,
-            the four bands of the completeness network).
-        prob_image: (F, K) float32 in [0, 1], a field a row, of a network whose kind declares an image stream; None
+        prob_cell: (N, K) float32 in [0, 1], one row per cell; K is the network's number of outputs (the classes
+            of a classifier, the four bands of the completeness network).
+        prob_image: (F, K) float32 in [0, 1], one row per field, of a network whose kind declares an image stream; None
             otherwise.
     """
 

@@ -207,7 +207,7 @@ def _network(model: Model) -> nn.Module:
             f"`hcpl weights convert {path.with_suffix('.pth') if path == converted else path}`"
         )
     net = DPNUNet()
-    # A file beside the user's notebook has no recorded hash; names, shapes and finite values are checked.
+    # A file next to the user's notebook has no recorded hash; names, shapes and finite values are checked.
     load_into(net, converted, expected_sha256=None)
     return net
 

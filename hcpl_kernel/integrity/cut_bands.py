@@ -21,7 +21,7 @@ all of its cells at inference are whole, and a whole cell must not lose weight."
 FIRST_BAND_SHARE = 0.81
 """Share of the first band among the cells that a segmentation finds: those of simulated fields that are large enough for
 the segmentation. The network learns from evenly frequent bands, so that its probabilities are to be weighted by that. The
-other three bands are taken as equally frequent, lest evidence against a band count for the first one."""
+other three bands are taken as equally frequent, so that evidence against a band does not count for the first one."""
 
 
 def expected_completeness(prob: np.ndarray) -> np.ndarray:

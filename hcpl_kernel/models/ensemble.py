@@ -114,7 +114,7 @@ class FusionSpec:
         """Whether these settings fit a list of classes.
 
         Raises:
-            SettingsError: if a class of `cell_only` is not in the list, or a rule needs a negative class that it lacks.
+            SettingsError: if a class of `cell_only` is not in the list, or a rule needs a negative class and it has none.
         """
         for position, label in enumerate(self.cell_only):
             if not label < len(classes):
@@ -122,7 +122,7 @@ class FusionSpec:
         if self.negative != "network" and (classes.negative is None or len(classes) < 2):
             raise SettingsError(
                 f"fusion.negative: found {self.negative!r}, expected 'network', because classes.negative is null or there "
-                f"is no other class"
+                f"is not another class"
             )
 
 

@@ -29,7 +29,7 @@ class NetworkKind:
         name: as `kind` in `ensemble.json` has it.
         module: where its class is, `package.module:Class`, a :class:`hcpl_kernel.networks.base.CellNetwork` that takes a
             :class:`hcpl_kernel.models.network_spec.NetworkSpec`; imported when a network is built.
-        outputs: number of logits a cell; "classes" for one a class of the ensemble.
+        outputs: number of logits per cell; "classes" for one per class of the ensemble.
         activation: what makes probabilities of the logits: "sigmoid" (each by itself) or "softmax" (they exclude each
             other).
         group: the group in which a classifier is averaged; None for a network that is not a classifier.

@@ -64,7 +64,7 @@ class NetworkSpec:
         head_kwargs: passed on to the network around the base (for instance the scattering of a CLH).
         validation_map: the network's own mAP in [0, 1] on held-out fields; the run is ordered by it per second of cost.
         weight: its weight among the networks of its group, above 0.
-        gmac: 10^9 multiply-accumulates a cell, above 0; the first guess of its cost.
+        gmac: 10^9 multiply-accumulates per cell, above 0; the first guess of its cost.
         sha256: of the file, None where it is not known yet (the folder's `manifest.json` then has it).
         trained: False for seeded weights that have not been trained.
         provenance: licence, origin, training, free text.

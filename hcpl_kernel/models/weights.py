@@ -129,7 +129,7 @@ def verify_parts(ensemble: Ensemble, segmentation: bool = True) -> None:
         segmentation: False leaves out the two segmentation networks, for runs on existing label maps.
 
     Raises:
-        WeightsError: naming every part at fault, a line each.
+        WeightsError: naming every part at fault, one line per part.
     """
 
     def fault(part: Part) -> str | None:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 _TURNS = 2 * math.pi * np.arange(-2, 2)
-"""A filter's spectrum is the sum over its aliases; for frequencies in [0, 2 pi), what lies beyond these is below 1e-7."""
+"""A filter's spectrum is the sum over its aliases; for frequencies in [0, 2 pi), what is beyond these is below 1e-7."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.fields import channels
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
 from hcpl_kernel.models.network_spec import NetworkSpec
 
-CHANNELS = len(channels.CHANNELS)
 LABEL_PRIOR = 0.08
 """Initial probability of every class: a cell has about 1.5 of 19 labels. Our choice; it keeps the first steps of a
 training with many negatives quiet."""
@@ -41,8 +40,8 @@ class CellNetwork(nn.Module):
         self.spec = spec
         self.base = create_base(spec)
         # Not in the weights file: the spec is where they are said.
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, CHANNELS, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std).view(1, CHANNELS, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, CHANNEL_COUNT, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, CHANNEL_COUNT, 1, 1), persistent=False)
         self.input_precision: torch.dtype | None = None
         """Where it is set, the base takes its input in two parts (:mod:`hcpl_kernel.engines.split_precision`)."""
         self.features = self._feature_depth()
@@ -54,8 +53,8 @@ class CellNetwork(nn.Module):
             cells: (N, 4, S, S) in [0, 1].
 
         Returns:
-            (N, 4, S, S); or (N, 8, S, S) float32 where `input_precision` is set, the values rounded to it and what they
-            then lack.
+            (N, 4, S, S); or (N, 8, S, S) float32 where `input_precision` is set, the values rounded to it and the
+            remainders.
         """
         standardised = ((cells.float() - self.mean.float()) / self.std.float()).to(self.mean.dtype)
         if self.input_precision is None:
@@ -79,7 +78,7 @@ class CellNetwork(nn.Module):
         return self.to_nchw(self.base.forward_features(standardised))
 
     def to_nchw(self, feature_map: Tensor) -> Tensor:
-        """A feature map of the base as (N, D, h, w); Swin and its kin give (N, h, w, D)."""
+        """A feature map of the base as (N, D, h, w); Swin and similar bases give (N, h, w, D)."""
         if feature_map.ndim != 4:
             raise ValueError(f"a map of shape {tuple(feature_map.shape)}; take a convolutional or Swin base")
         return feature_map.permute(0, 3, 1, 2) if self.channels_last_maps else feature_map
@@ -88,7 +87,7 @@ class CellNetwork(nn.Module):
         """The feature map of one cell as a tensor of the meta device: every step's shape, and nothing computed."""
         walk = _BaseMap(self)
         shapes = {name: tensor.to("meta") for name, tensor in chain(walk.named_parameters(), walk.named_buffers())}
-        cells = torch.empty(1, CHANNELS, self.spec.input_size, self.spec.input_size, device="meta")
+        cells = torch.empty(1, CHANNEL_COUNT, self.spec.input_size, self.spec.input_size, device="meta")
         with torch.no_grad():
             return functional_call(walk, shapes, cells)
 
@@ -163,7 +162,7 @@ def create_base(spec: NetworkSpec) -> Any:
         hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()"
         raise SettingsError(f"network {spec.name!r}: timm has no model {spec.base!r}; {hint}")
     try:
-        base = timm.create_model(spec.base, pretrained=False, in_chans=CHANNELS, num_classes=0, **spec.base_kwargs)
+        base = timm.create_model(spec.base, pretrained=False, in_chans=CHANNEL_COUNT, num_classes=0, **spec.base_kwargs)
     except Exception as error:  # noqa: BLE001 - any of timm's 1000 models may refuse arguments in a way of its own
         raise SettingsError(
             f"network {spec.name!r}: timm's {spec.base} does not take base_kwargs {dict(spec.base_kwargs)}: {error}"

@@ -13,7 +13,7 @@ class CellActNet(CellNetwork):
     """Base -> Weibull activation -> global average pooling -> power normalisation -> FC (paper, Figure 2c).
 
     Args:
-        spec: its base, input and number of outputs K, one a class.
+        spec: its base, input and number of outputs K, one per class.
 
     Raises:
         SettingsError: see :class:`hcpl_kernel.networks.base.CellNetwork`.

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
 from hcpl_kernel.models.network_kinds import HybridSettings
 from hcpl_kernel.models.network_spec import NetworkSpec
-from hcpl_kernel.networks.base import CHANNELS, LABEL_PRIOR, CellNetwork, Classifier
+from hcpl_kernel.networks.base import LABEL_PRIOR, CellNetwork, Classifier
 from hcpl_kernel.networks.scattering import Scattering
 
 STRIDES = (4, 8)
@@ -61,7 +62,7 @@ class CellHybridNet(CellNetwork):
     them for the time of one forward pass, so a network must not be run from two threads at once.
 
     Args:
-        spec: its base, input and number of outputs K, one a class; `head_kwargs` as in
+        spec: its base, input and number of outputs K, one per class; `head_kwargs` as in
             :class:`hcpl_kernel.models.network_kinds.HybridSettings`.
 
     Raises:
@@ -76,7 +77,7 @@ class CellHybridNet(CellNetwork):
         stages = [self._stage(stride) for stride in STRIDES]
         self.stage_names = [stage["module"] for stage in stages]
         self.fusions = nn.ModuleList(
-            HybridFusion(stage["num_chs"], CHANNELS * scattering.channels)  # type: ignore[operator,arg-type]
+            HybridFusion(stage["num_chs"], CHANNEL_COUNT * scattering.channels)  # type: ignore[operator,arg-type]
             for stage, scattering in zip(stages, self.scatterings, strict=True)
         )
         self.classifier = Classifier(self.features, spec.outputs, LABEL_PRIOR)

@@ -7,9 +7,6 @@ from torch import Tensor
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork, Classifier
 
-CUT_CLASSES = ("below 30 %", "30-50 %", "50-80 %", "80-100 %")
-"""The part of the cell that is missing, in the order of the logits."""
-
 
 class CompletenessNet(CellNetwork):
     """Base (the paper's is EfficientNet-B2) -> global average pooling -> FC, softmax over four classes of missing area.
@@ -26,7 +23,7 @@ class CompletenessNet(CellNetwork):
         self.classifier = Classifier(self.features, spec.outputs, prior=0.5)
 
     def cell_logits(self, descriptors: Tensor) -> Tensor:
-        """(N, D) -> (N, 4) logits, for a softmax."""
+        """(N, D) -> (N, 4) logits, for a softmax: below 30 %, 30-50 %, 50-80 %, 80-100 % of the cell are missing."""
         return self.classifier(descriptors)
 
     def forward(self, cells: Tensor) -> Tensor:

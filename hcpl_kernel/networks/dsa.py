@@ -18,7 +18,7 @@ class DualStreamActNet(CellNetwork):
     on each logit: a cell has several labels and the loss is binary cross-entropy.
 
     Args:
-        spec: its base, input and number of outputs K, one a class.
+        spec: its base, input and number of outputs K, one per class.
 
     Raises:
         SettingsError: see :class:`hcpl_kernel.networks.base.CellNetwork`.

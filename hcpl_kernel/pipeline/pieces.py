@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.pipeline import part as part_file
 from hcpl_kernel.pipeline.part import CutShard
 from hcpl_kernel.pipeline.plan import digest
 from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.runtime.atomic import atomic_path, remove_any
-
-CHANNEL_COUNT = 4
 
 
 class Pieces:

@@ -13,7 +13,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def kernel(function: Function) -> Function:
     """`numba.njit`, cached in the package folder, else in `NUMBA_CACHE_DIR` or the user's cache folder.
 
-    Where none of them is writable numba refuses to cache; the kernel is then compiled anew in each process.
+    Where none of them is writable numba refuses to cache; the kernel is then compiled again in each process.
     """
     try:
         return numba.njit(cache=True, nogil=True)(function)

@@ -25,7 +25,7 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
     """Check that a file can be written, atomically, under a name.
 
     Args:
-        path: the file; it need not exist, nor its folder.
+        path: the file; neither it nor its folder need exist.
         inputs: files that the command reads, which the output must not replace.
 
     Raises:
@@ -46,7 +46,7 @@ def check_work(path: Path, output: Path) -> None:
 
     Args:
         path: the work folder; it need not exist.
-        output: the file that is written besides; it may be in the work folder, under a name that is not the run's own.
+        output: the file that is written in addition; it may be in the work folder, under a name that is not the run's own.
 
     Raises:
         SettingsError: if `path` or what should be a folder above it is not one, if it cannot be written to, or if
@@ -60,7 +60,7 @@ def check_work(path: Path, output: Path) -> None:
         first, *more = target.relative_to(folder).parts
         if first.startswith(".") or first in WORK_FOLDERS or (not more and first in WORK_FILES):
             raise SettingsError(
-                f"output {output} has the name of one of the work folder's own files; write it beside {path}, not there"
+                f"output {output} has the name of one of the work folder's own files; write it next to {path}, not there"
             )
 
 

@@ -44,7 +44,7 @@ def keep_freed_memory() -> bool:
 def sleep_while_waiting() -> None:
     """Let OpenMP threads spin only briefly at a layer's end, unless the user has set how they wait.
 
-    GNU OpenMP lets them spin for milliseconds. Where another program needs the same cores, they take away the time that
+    GNU OpenMP lets them spin for milliseconds. Where another program needs the same cores, they take the time that
     the thread they wait for needs (figures: `benchmarks/whole_run.md`). To be called before torch is imported, as its
     OpenMP library looks only then.
     """

@@ -53,7 +53,7 @@ class ScoreReport:
 
 @dataclasses.dataclass
 class _ClassTally:
-    """What is known of one class: its ground truths, and score and truth of its detections, an array an image."""
+    """What is known of one class: its ground truths, and score and truth of its detections, one array per image."""
 
     truths: int = 0
     scores: list[Floats] = dataclasses.field(default_factory=list)
@@ -86,7 +86,7 @@ def mean_average_precision(
 
     Args:
         ground_truth: `image, height, width, label, mask` and, if some are groups, `is_group_of` (true or false, yes or no,
-            1 or 0); a row an instance and class.
+            1 or 0); one row per instance and class.
         predictions: `image, height, width, label, score, mask`.
         iou_threshold: a true positive's least overlap with its ground truth; of a group's detections, the least part of
             the detection's area inside the group.

@@ -13,10 +13,10 @@ from hcpl_kernel.submission.reading import HEADER, open_rows
 
 
 def read_truth(path: str | Path) -> pd.DataFrame:
-    """Read a ground truth table, `image,height,width,label,mask[,is_group_of]`, a row an instance and class.
+    """Read a ground truth table, `image,height,width,label,mask[,is_group_of]`, one row per instance and class.
 
     Raises:
-        InputError: if the file is absent, no CSV, or lacks a column.
+        InputError: if the file is absent, is not a CSV, or has no such column.
     """
     return _read_long(path, TRUTH_COLUMNS)
 
@@ -25,14 +25,14 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     """Read predictions: a submission, or a table `image,height,width,label,score,mask`; the header tells which.
 
     Raises:
-        InputError: if the file is absent, no CSV, or lacks a column.
+        InputError: if the file is absent, is not a CSV, or has no such column.
         SubmissionError: if it is a submission that cannot be read.
     """
     return read_submission(path) if HEADER[-1] in _columns_of(path) else _read_long(path, PREDICTION_COLUMNS)
 
 
 def read_submission(path: str | Path) -> pd.DataFrame:
-    """The predictions of a submission as a table `image, height, width, label, score, mask`, a row a triple.
+    """The predictions of a submission as a table `image, height, width, label, score, mask`, one row per triple.
 
     Raises:
         SubmissionError: if the file cannot be read or a row does not hold triples of label, confidence and mask.

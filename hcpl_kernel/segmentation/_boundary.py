@@ -75,7 +75,7 @@ def _table() -> NDArray[np.uint16]:
             _REGION: cv2.erode(closed, cross, iterations=2),
             # Added by the closing of the small map, whose square reaches further than the disk.
             _CLOSED: cv2.erode(cell, cross, iterations=3),
-            # As `_BORDER`, beside another cell whose region ends there: that one grows first and one pixel too far.
+            # As `_BORDER`, next to another cell whose region ends there: that one grows first and one pixel too far.
             _BORDER_BEHIND: cv2.erode(cell, cross, iterations=2),
         }
         for kind, mask in left.items():

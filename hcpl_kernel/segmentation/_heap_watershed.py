@@ -7,7 +7,7 @@ binary heap happens to hold them. So the heap is followed as it is, but only whi
 - a seed pixel without a free neighbour floods nothing, so which of them leaves the heap first is without effect; they
   are removed together (`_drop_idle`), leaving the heap as single pops would;
 - once the last seed pixel with a free neighbour is gone, `(level, age)` orders all others, and one first-in-first-out
-  list a level gives that order without a heap.
+  list per level gives that order without a heap.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEVEL_SHIFT = 54
 _AGE_SHIFT = 26
 _AGE = (1 << (_LEVEL_SHIFT - _AGE_SHIFT)) - 1
 _INDEX = (1 << _AGE_SHIFT) - 1
-# So that indices and ages (at most four pushes a pixel) fit.
+# So that indices and ages (at most four pushes per pixel) fit.
 MAXIMUM_PIXELS = 1 << 26
 
 
@@ -99,7 +99,7 @@ def _drop_idle(heap: NDArray, size: int) -> int:
 
 @kernel
 def _settle(index: np.uint64, label: int, labels: NDArray, offsets: NDArray) -> bool:
-    """Give a pixel its label, or beside another label make it part of the line (-1); whether it was free.
+    """Give a pixel its label, or next to another label make it part of the line (-1); whether it was free.
 
     The line, too, floods on with the label that reached it first.
     """

@@ -37,7 +37,7 @@ def _open_corners(labels: NDArray, width: int, is_open: NDArray, stack: NDArray)
     """Mark in `is_open` the pixel corners that cracks and background connect with the outside.
 
     A pixel's number is that of its lower right corner too. A step from one corner to the next is free where the two
-    pixels beside it differ or either is background.
+    pixels next to it differ or either is background.
     """
     is_open[0] = 1
     stack[0] = 0

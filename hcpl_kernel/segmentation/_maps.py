@@ -57,6 +57,6 @@ def frame(image: NDArray) -> NDArray[Any]:
 
 
 def repeat_edge(labels: NDArray) -> None:
-    """Give the frame around a label map the labels beside it, in place, so that the image's edge is not a boundary."""
+    """Give the frame around a label map the labels next to it, in place, so that the image's edge is not a boundary."""
     labels[0], labels[-1] = labels[1], labels[-2]
     labels[:, 0], labels[:, -1] = labels[:, 1], labels[:, -2]

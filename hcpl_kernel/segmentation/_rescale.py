@@ -1,7 +1,7 @@
 """Anti-aliased linear rescaling of one image plane, equal to scikit-image's and without its full-size intermediates.
 
 A Gaussian followed by linear sampling is one weighted sum per output row and column. So only the rows and columns that
-are sampled are ever filtered.
+are sampled are filtered.
 """
 
 from __future__ import annotations

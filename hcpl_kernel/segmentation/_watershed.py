@@ -33,7 +33,7 @@ def neighbours(image: NDArray) -> NDArray[np.uint64]:
 
 @kernel
 def _flood(levels: NDArray, labels: NDArray, offsets: NDArray, following: NDArray, heads: NDArray, tails: NDArray) -> None:
-    """One linked list a level is the whole queue; a pixel enters it once, when it gets its label."""
+    """One linked list per level is the whole queue; a pixel enters it once, when it gets its label."""
     # Pixel 0 is on the frame and never in a list, so that it can stand for none.
     width = np.int64(offsets[3])
     for pixel in range(width, labels.size - width):

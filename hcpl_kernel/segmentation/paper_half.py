@@ -22,7 +22,7 @@ def label_cells_paper_half(
     is our reading: the closing with its hole filling, the second watershed with its hole filling, and the removal of
     small seeds, holes and objects before the area limits.
 
-    Args, returns, raises: as in :func:`label_cells`.
+    Args, returns, raises: as in :func:`hcpl_kernel.segmentation.labelling.label_cells`.
     """
     shape = checked_shape(nuclei_map, cell_map, output_shape)
     half = 2

@@ -21,7 +21,7 @@ def make_segmenter(name: str, request: SegmenterRequest) -> Segmenter:
     """The segmenter of a name, for one run; nothing is loaded yet.
 
     Raises:
-        SettingsError: if there is no such segmenter, or it lacks what it needs.
+        SettingsError: if there is no such segmenter, or something that it needs is missing.
     """
     if name not in _MODULES:
         raise SettingsError(f"segmenter {name!r}, expected one of {', '.join(_MODULES)}")

@@ -21,12 +21,12 @@ class Anatomy:
         territory: int32, the id of the nearest cell, also on the background (0 where a field has no cell).
         cell_soft, nucleus_soft: float32 in [0, 1], the masks with soft edges.
         edge: float32, um inside a cell to its edge.
-        outside_nucleus, inside_nucleus: float32, um to the nuclear edge from without and from within.
+        outside_nucleus, inside_nucleus: float32, um to the nuclear edge from outside and from inside.
         radial: float32, 0 at a cell's centre to 1 at its outline.
         nucleoli: float32 in [0, 1].
         cytoplasm: bool, in a cell, out of the nucleus.
         mitotic, dying: (n,) bool.
-        centrosome: (n, 2) float64, y and x in px, beside the nucleus (may be outside of the frame).
+        centrosome: (n, 2) float64, y and x in px, next to the nucleus (may be outside of the frame).
         angle: (n,) float64, direction of the cell's long axis, of the chromosome plate in a dividing cell.
     """
 

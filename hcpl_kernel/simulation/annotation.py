@@ -16,12 +16,12 @@ NATURAL_FREQUENCY = np.array(
     [40.3, 5.0, 11.2, 5.8, 6.5, 8.2, 3.6, 8.5, 4.4, 4.6, 3.8, 0.36, 8.0, 14.3, 9.2, 1.2, 26.1, 2.7, 0.16]
 )
 FREQUENCIES = ("natural", "balanced")
-# Mean share of an image's cells that carry its label, and how alike images are (the larger, the more alike).
+# Mean share of an image's cells that carry its label, and how similar images are (the larger, the more similar).
 CARRIER_SHARE = np.array(
     [0.80, 0.87, 0.65, 0.42, 0.88, 0.36, 0.78, 0.34, 0.68, 0.68, 0.69, 0.08, 0.27, 0.46, 0.80, 0.52, 0.69, 0.82, 1.0]
 )
 CARRIER_ALIKE = np.array([1.2, 8, 3, 2, 5, 2, 2, 2.5, 3, 3, 5, 10, 2, 1.2, 2.5, 4, 1.3, 2.5, 1])
-LABELS_AN_IMAGE = np.array([0.33, 0.45, 0.20, 0.02])
+LABELS_PER_IMAGE = np.array([0.33, 0.45, 0.20, 0.02])
 MISSING_LABEL = 0.075
 CONFUSED_LABEL = 0.025
 # What an annotator may take a class for.
@@ -48,7 +48,7 @@ COMPLEMENTARY_FIELDS = 0.8  # fields in which the classes divide the cells among
 SPINDLE, CYTOSOL = 11, 16
 NUCLEAR = (0, 1, 2, 3, 4, 5)
 NEGATIVE = HPA_CLASSES.index("Negative")
-MAX_LABELS_A_CELL = 3
+MAX_LABELS_PER_CELL = 3
 
 
 def draw_image_classes(rng: np.random.Generator, frequency: str) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ def draw_image_classes(rng: np.random.Generator, frequency: str) -> tuple[int, .
     if frequency not in FREQUENCIES:
         raise SettingsError(f"frequency is {frequency!r}, expected one of {', '.join(FREQUENCIES)}")
     weights = NATURAL_FREQUENCY if frequency == "natural" else np.ones(len(HPA_CLASSES))
-    count = 1 + int(rng.choice(len(LABELS_AN_IMAGE), p=LABELS_AN_IMAGE))
+    count = 1 + int(rng.choice(len(LABELS_PER_IMAGE), p=LABELS_PER_IMAGE))
     chosen = rng.choice(len(HPA_CLASSES), size=count, replace=False, p=weights / weights.sum())
     if NEGATIVE in chosen:
         return (NEGATIVE,)
@@ -67,16 +67,16 @@ def check_classes(classes: object) -> tuple[int, ...]:
     """The given classes, ascending and without repetition.
 
     Raises:
-        SettingsError: if they are none, out of 0 to 18, more than four, or 18 beside others.
+        SettingsError: if they are none, out of 0 to 18, more than four, or 18 together with others.
     """
     try:
         chosen = tuple(sorted({int(c) for c in classes}))  # type: ignore[attr-defined]
     except (TypeError, ValueError) as error:
         raise SettingsError(f"classes is {classes!r}, expected a sequence of integers from 0 to 18") from error
-    if not 1 <= len(chosen) <= len(LABELS_AN_IMAGE) or chosen[0] < 0 or chosen[-1] >= len(HPA_CLASSES):
-        raise SettingsError(f"classes is {classes!r}, expected one to {len(LABELS_AN_IMAGE)} integers from 0 to 18")
+    if not 1 <= len(chosen) <= len(LABELS_PER_IMAGE) or chosen[0] < 0 or chosen[-1] >= len(HPA_CLASSES):
+        raise SettingsError(f"classes is {classes!r}, expected one to {len(LABELS_PER_IMAGE)} integers from 0 to 18")
     if NEGATIVE in chosen and len(chosen) > 1:
-        raise SettingsError(f"classes is {classes!r}, but {NEGATIVE} (negative) stands alone")
+        raise SettingsError(f"classes is {classes!r}, but {NEGATIVE} (negative) cannot be combined")
     return chosen
 
 
@@ -112,8 +112,8 @@ def draw_cell_classes(
             carries[rng.choice(np.flatnonzero(able & counted)), kind] = True
     if any(kind in NUCLEAR for kind in image_classes):
         carries[mitotic & ~carries.any(axis=1), CYTOSOL] = True
-    for index in np.flatnonzero(carries.sum(axis=1) > MAX_LABELS_A_CELL):
-        surplus = rng.permutation(np.flatnonzero(carries[index]))[MAX_LABELS_A_CELL:]
+    for index in np.flatnonzero(carries.sum(axis=1) > MAX_LABELS_PER_CELL):
+        surplus = rng.permutation(np.flatnonzero(carries[index]))[MAX_LABELS_PER_CELL:]
         carries[index, surplus] = False
     carries[:, NEGATIVE] = ~carries[:, :NEGATIVE].any(axis=1)
     return carries

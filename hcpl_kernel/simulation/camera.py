@@ -20,11 +20,11 @@ def expose(rng: np.random.Generator, light: np.ndarray, anatomy: Anatomy, bits: 
     """Take the picture.
 
     Args:
-        light: (4, H, W) float32, red, green, blue, yellow, arbitrary units a channel.
+        light: (4, H, W) float32, red, green, blue, yellow, arbitrary units per channel.
         bits: 8 or 16.
 
     Returns:
-        (4, H, W) uint8 or uint16; the background is hard black but for about a tenth of the fields.
+        (4, H, W) uint8 or uint16; the background is exactly 0 except in about a tenth of the fields.
     """
     light = _defects(rng, light, anatomy)
     pixel = anatomy.pixel

@@ -1,4 +1,4 @@
-"""Nuclei of neighbours side by side: in real fields every fourth nucleus all but touches that of another cell."""
+"""Nuclei of neighbours side by side: in real fields every fourth nucleus almost touches that of another cell."""
 
 from __future__ import annotations
 

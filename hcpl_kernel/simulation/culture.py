@@ -28,10 +28,10 @@ class Line:
         blebs: share of the cells with blebs.
         coverage: share of the ground that is covered.
         gap: um between touching cells; a field that draws a negative one has none.
-        clustering: share of the cells that settle beside another one.
+        clustering: share of the cells that settle next to another one.
         alignment: 0 = any direction, 1 = neighbours parallel.
         lobed: largest share of lobed, kidney-shaped or indented nuclei in a field; most fields have few.
-        reach: how far beyond its own outline a cell grows where no neighbour stands (1 = not at all).
+        reach: how far beyond its own outline a cell grows where there is no neighbour (1 = not at all).
     """
 
     share: float
@@ -64,7 +64,7 @@ LINES = {
 class Culture:
     """One field's draw from its line; lengths in um, areas in um2 (see :class:`Line`).
 
-    `crowding`: probability that a cell's nucleus is at the border to a neighbour, beside that one's nucleus.
+    `crowding`: probability that a cell's nucleus is at the border to a neighbour, next to that one's nucleus.
     """
 
     line: str

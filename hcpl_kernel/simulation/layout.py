@@ -1,4 +1,4 @@
-"""Where the cells of a field stand: outlines in micrometres, then instance maps on a pixel grid."""
+"""Where the cells of a field are: outlines in micrometres, then instance maps on a pixel grid."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hcpl_kernel.simulation.culture import NUCLEUS_AREA, NUCLEUS_EXPONENT, Cultu
 from hcpl_kernel.simulation.shapes import Outline, dents, ellipse_radius, spikes, undulation
 from hcpl_kernel.simulation.texture import smooth_waves
 
-MARGIN = 55.0  # um around the frame in which cells stand, so that cut cells are cut from whole ones
+MARGIN = 55.0  # um around the frame in which there are cells, so that cut cells are cut from whole ones
 COARSE_PIXEL = 0.64  # um, grid on which whole cells are measured
 TRIES = 40
 TOUCHING_SHARE = 0.78  # of the cells with two nuclei; our choice, somewhat below the real share
-SECOND_NUCLEUS_SHARE = 0.06  # of lobed nuclei that have a small second nucleus beside them; our choice
+SECOND_NUCLEUS_SHARE = 0.06  # of lobed nuclei that have a small second nucleus next to them; our choice
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _interphase_nuclei(
     area: float,
     angle: float,
 ) -> tuple[Outline, ...]:
-    """One nucleus near the middle; in a few cells two, or one with a small second one beside it.
+    """One nucleus near the middle; in a few cells two, or one with a small second one next to it.
 
     Of 63 real cells with two nuclei, 54 have them touch; the smaller one has 0.39 to 0.78 (quartiles) of the larger one's
     area.

@@ -171,7 +171,7 @@ def _reticulum(rng: np.random.Generator, stage: Stage) -> np.ndarray:
 
 
 def _golgi(rng: np.random.Generator, stage: Stage) -> np.ndarray:
-    """Short ribbons and dots beside the nucleus, on the side of the centrosome."""
+    """Short ribbons and dots next to the nucleus, on the side of the centrosome."""
     anatomy = stage.anatomy
     beside = np.exp(-((_from_centrosome(anatomy) / np.float32(rng.uniform(3.0, 5.5))) ** 2))
     room = beside * np.exp(-(((anatomy.outside_nucleus - 1.6) / 1.8) ** 2)) * anatomy.cytoplasm
@@ -222,7 +222,7 @@ def _spindle(rng: np.random.Generator, stage: Stage) -> np.ndarray:
 
 
 def _centrosome(rng: np.random.Generator, stage: Stage) -> np.ndarray:
-    """One dot, or a pair, beside the nucleus."""
+    """One dot, or a pair, next to the nucleus."""
     anatomy = stage.anatomy
     pair = rng.random(anatomy.count) < 0.5
     bearing = rng.uniform(0, 2 * np.pi, anatomy.count)
@@ -278,7 +278,7 @@ def _mitochondria(rng: np.random.Generator, stage: Stage) -> np.ndarray:
 
 
 def _aggresome(rng: np.random.Generator, stage: Stage) -> np.ndarray:
-    """One compact lump beside the nucleus, where the centrosome is."""
+    """One compact lump next to the nucleus, where the centrosome is."""
     anatomy = stage.anatomy
     size = rng.uniform(1.2, 2.4) * np.exp(rng.normal(0, 0.2, anatomy.count))
     y, x = anatomy.centrosome.T

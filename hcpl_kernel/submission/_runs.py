@@ -43,14 +43,14 @@ def _append_run(runs: NDArray, count: int, label: int, x: int, first: int, end: 
 def column_runs(labels: NDArray) -> NDArray[np.int32]:
     """The vertical runs of the instances of a label map.
 
-    The map is read once, row by row, as it lies in memory; a row is compared with the one above block by block, and
+    The map is read once, row by row, as it is in memory; a row is compared with the one above block by block, and
     only blocks that differ are looked at pixel by pixel.
 
     Args:
         labels: `(H, W)` integers, C order, 0 = background.
 
     Returns:
-        `(n, 4) int32`, one run a row: label, column, first row, row after the last. The runs of a column stand from top
+        `(n, 4) int32`, one run per row: label, column, first row, row after the last. The runs of a column are from top
         to bottom, those of different columns in no order.
     """
     height, width = labels.shape
@@ -78,7 +78,7 @@ def column_runs(labels: NDArray) -> NDArray[np.int32]:
 
 @kernel
 def _stable_order(keys: NDArray, order: NDArray, size: int) -> NDArray:
-    """`order` rearranged so that `keys[order]` ascends, where equal keys stay as they stood; keys are below `size`."""
+    """`order` rearranged so that `keys[order]` ascends, where equal keys stay in their order; keys are below `size`."""
     places = np.zeros(size + 1, np.int64)
     for i in order:
         places[keys[i] + 1] += 1

@@ -21,7 +21,7 @@ _LONGEST_FIELD = 2**26  # characters of a prediction string that we read; 300 ce
 def open_rows(path: str | Path) -> Iterator[tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]]:
     """Open a submission: its header and an iterator over its rows, one row in memory at a time.
 
-    A row comes as its line number and its columns as they stand in the file, however many; empty lines are left out.
+    A row comes as its line number and its columns as they are in the file, however many; empty lines are left out.
 
     Raises:
         SubmissionError: on opening, if the file is absent or its header is not a submission's; while reading, if it is

@@ -84,7 +84,7 @@ def decode_mask(text: str, height: int, width: int) -> NDArray[np.bool_]:
         `(height, width) bool`, in Fortran order, the order in which the string lists the pixels.
 
     Raises:
-        SubmissionError: if the string is no mask of that size (wrong base64, zlib or counts).
+        SubmissionError: if the string is not a mask of that size (wrong base64, zlib or counts).
         InputError: if the size is not positive or has more than 2^28 pixels.
     """
     counts = decode_counts(text, height, width)
@@ -104,7 +104,7 @@ def decode_counts(text: str, height: int, width: int) -> bytes:
         What pycocotools takes as `{"size": [height, width], "counts": ...}`.
 
     Raises:
-        SubmissionError: if the string is no mask of that size.
+        SubmissionError: if the string is not a mask of that size.
         InputError: if the size is not positive or has more than 2^28 pixels.
     """
     _check_size(height, width)

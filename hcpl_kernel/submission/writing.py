@@ -88,8 +88,8 @@ def prediction_string(masks: Sequence[str], probabilities: NDArray[Any], classes
     that agree to six digits tie (our choice, against a longer file).
 
     Args:
-        masks: n mask strings, one a cell, n >= 1 (a field without cells has :func:`fallback_string`).
-        probabilities: `(n, K) float in [0, 1]`, one column a class.
+        masks: n mask strings, one per cell, n >= 1 (a field without cells has :func:`fallback_string`).
+        probabilities: `(n, K) float in [0, 1]`, one column per class.
         classes: the K classes; the competition's nineteen by default.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Containers that lie about sizes and places, and hostile weights folders."""
+"""Containers that are wrong about sizes and places, and hostile weights folders."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_nothing_of_an_archive_is_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["header offset", "size", "name length"])
-def test_an_archive_that_lies_about_places(tmp_path: Path, field: str) -> None:
+def test_an_archive_that_is_wrong_about_places(tmp_path: Path, field: str) -> None:
     path = zip_file(tmp_path / "a.pth", state_dict(of=storage()))
     data = bytearray(path.read_bytes())
     entry = data.rindex(b"archive/data/0") - 46  # its record in the central directory

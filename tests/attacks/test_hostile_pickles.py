@@ -1,4 +1,4 @@
-"""Pickles that try to execute something, in every place of a file where a pickle can stand.
+"""Pickles that try to execute something, in every place of a file that can hold one.
 
 Each payload would make the file `sentinel` if anything ran it; Python's own unpickler is shown to do so first.
 """
@@ -281,7 +281,7 @@ def test_recursive_and_deep_structures(tmp_path: Path) -> None:
         b"}q\x00" + text("x") + b"h\x00s",
         # A tuple that contains itself through a list.
         b"]q\x00h\x00\x85a",
-        # Hashing a deeply nested key would overflow the stack, hashing a wide one would take for ever.
+        # Hashing a deeply nested key would overflow the stack, hashing a wide one would take forever.
         b"}" + deep + b"Ns",
         b"}" + b"K\x01\x85" + b"q\x00h\x00\x86" * 200 + b"Ns",
         deep,

@@ -124,7 +124,7 @@ def case(tmp_path: Path, weights: Path, simulated: SimulatedField) -> Case:
 
 
 def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a command wrote on standard error; a progress bar may stand before it."""
+    """The one line that a command wrote on standard error; a progress bar may come before it."""
     error = capsys.readouterr().err
     assert error.count("hcpl: ") == 1 and "Traceback" not in error, error
     line = error[error.index("hcpl: ") :]

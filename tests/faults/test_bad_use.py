@@ -110,7 +110,7 @@ def test_a_disk_that_fills_is_named_and_leaves_no_temporary_file(
         patch.setattr(os, "fsync", full)
         assert case.predict() == 2  # the system's doing, which the user can mend: no traceback
     assert "No space left on device" in one_error_line(capsys)
-    assert set(case.rows) == {"a"}  # the best submission so far stands
+    assert set(case.rows) == {"a"}  # the best submission so far is kept
     assert not list(case.folder.rglob(".hcpl-*"))
     assert case.predict() == 0
     assert has_cells(case.rows["a"]) and not (case.work / "error.txt").exists()

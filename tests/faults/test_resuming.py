@@ -212,7 +212,7 @@ def test_sigterm_unwinds_a_run(case: Case) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_no_hindrance(case: Case, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_file_system_without_locks_does_not_end_the_run(case: Case, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def flock(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 

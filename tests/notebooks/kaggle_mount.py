@@ -1,4 +1,4 @@
-"""A fake Kaggle machine: mounted inputs that cannot be written, a working folder, and a kernel without a network."""
+"""What Kaggle mounts: inputs that cannot be written, a working folder, and a kernel without a network."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class Field:
     bits: int = 8
 
 
-class Machine:
+class KaggleMount:
     """Mounts the inputs under `root` and runs the submission notebook there.
 
-    Beside the competition and the dataset there are label maps of the images, for runs on known cells (`on_labels`).
+    Next to the competition and the dataset there are label maps of the images, for runs on known cells (`on_labels`).
 
     Args:
         root: an empty folder.

@@ -14,7 +14,7 @@ from hcpl_kernel.errors import InputError
 from hcpl_kernel.fields.kaggle import COMPETITION
 
 SAMPLE = "ID,ImageWidth,ImageHeight,PredictionString\nx,2048,2048,0 1 eNoLCAgIMAEABJkBdQ==\n"
-# Stands for `hcpl`: `validate` accepts what bears the sample's header, `predict` is what each test makes of it.
+# Stands for `hcpl`: `validate` accepts what has the sample's header, `predict` is what each test makes of it.
 COMMAND = """
 import os, pathlib, signal, subprocess, sys, time
 arguments = sys.argv[1:]
@@ -146,7 +146,7 @@ def test_nothing_is_shown_in_the_rerun(tmp_path: Path, monkeypatch: pytest.Monke
     outcome = kaggle.Outcome(tmp_path / "submission.csv", tmp_path, tmp_path, None)
     (tmp_path / "cells.csv").write_text("ID\nx\n")
     monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
-    kaggle.show(outcome)  # that table lacks columns
+    kaggle.show(outcome)  # columns of that table are missing
     monkeypatch.delenv("KAGGLE_IS_COMPETITION_RERUN")
     with pytest.raises(KeyError):
         kaggle.show(outcome)

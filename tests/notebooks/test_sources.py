@@ -1,4 +1,4 @@
-"""The notebooks are what their sources give, and the submission notebook keeps its promises of form."""
+"""The notebooks are what their sources give, and the submission notebook has the required form."""
 
 from __future__ import annotations
 

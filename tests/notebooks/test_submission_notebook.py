@@ -13,7 +13,7 @@ from nbclient.exceptions import CellExecutionError
 from hcpl_kernel.submission import validate_submission
 from tools.build_dataset import ROOT, build_bundle
 
-from .kaggle_mount import Field, Machine, pictures
+from .kaggle_mount import Field, KaggleMount, pictures
 
 LEFT = {"submission.csv", "hcpl_report.json"}
 
@@ -23,32 +23,32 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_bundle(tmp_path_factory.mktemp("dist"), ROOT / "weights" / "mini", "someone")
 
 
-def rows(machine: Machine) -> Iterator[dict[str, str]]:
-    with open(machine.working / "submission.csv", newline="") as file:
+def rows(mount: KaggleMount) -> Iterator[dict[str, str]]:
+    with open(mount.working / "submission.csv", newline="") as file:
         yield from csv.DictReader(file)
 
 
-def check_what_is_left(machine: Machine) -> dict[str, object]:
+def check_what_is_left(mount: KaggleMount) -> dict[str, object]:
     """Only the submission, which is valid, and the report, which is returned."""
-    assert {path.name for path in machine.working.iterdir()} == LEFT
-    assert not list(machine.temp.iterdir()), "scratch files stayed"
-    validation = validate_submission(machine.working / "submission.csv", machine.sample)
+    assert {path.name for path in mount.working.iterdir()} == LEFT
+    assert not list(mount.temp.iterdir()), "scratch files stayed"
+    validation = validate_submission(mount.working / "submission.csv", mount.sample)
     assert validation.ok, str(validation)
-    return json.loads((machine.working / "hcpl_report.json").read_text())
+    return json.loads((mount.working / "hcpl_report.json").read_text())
 
 
 def test_visible_run(tmp_path: Path, bundle: Path) -> None:
     fields = [Field("a", 1, (256, 256)), Field("b", 2, (256, 320))]
-    machine = Machine(tmp_path, "flat", bundle, fields)
-    text = machine.run(OVERLAYS=1, OPTIONS=machine.on_labels)
+    mount = KaggleMount(tmp_path, "flat", bundle, fields)
+    text = mount.run(OVERLAYS=1, OPTIONS=mount.on_labels)
     assert ": fit to run" in text
-    report = check_what_is_left(machine)
+    report = check_what_is_left(mount)
     assert report["problem"] is None
     cells = report["run"]["counts"]["cells"]
-    predicted = {row["ID"]: len(row["PredictionString"].split()) // 3 for row in rows(machine)}
+    predicted = {row["ID"]: len(row["PredictionString"].split()) // 3 for row in rows(mount)}
     assert list(predicted) == ["a", "b"] and min(predicted.values()) > 0
     assert sum(predicted.values()) == 19 * cells
-    assert [picture.shape for picture in pictures(machine.executed)] == [(1024, 1024, 3)]
+    assert [picture.shape for picture in pictures(mount.executed)] == [(1024, 1024, 3)]
     assert "mean probability" in text and "Nucleoplasm" in text
 
 
@@ -57,43 +57,43 @@ def test_hidden_rerun_has_other_images_and_draws_nothing(
 ) -> None:
     monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", "1")
     fields = [Field(f"hidden-{i}", 10 + i, (224 + 32 * i, 224), bits=16) for i in range(3)]
-    machine = Machine(tmp_path, "by kind", bundle, fields)
-    machine.run()
-    report = check_what_is_left(machine)
+    mount = KaggleMount(tmp_path, "by kind", bundle, fields)
+    mount.run()
+    report = check_what_is_left(mount)
     assert report["problem"] is None and report["run"]["counts"]["readable"] == 3
-    assert [row["ID"] for row in rows(machine)] == [field.id for field in fields]
-    assert not pictures(machine.executed)
+    assert [row["ID"] for row in rows(mount)] == [field.id for field in fields]
+    assert not pictures(mount.executed)
 
 
 def test_one_field_unpacked_wheels_and_a_path_with_spaces(tmp_path: Path, bundle: Path) -> None:
     root = tmp_path / "a path with spaces"
     root.mkdir()
-    machine = Machine(root, "mixed", bundle, [Field("only", 3, (256, 256))], unpacked=True)
-    machine.run(OPTIONS=machine.on_labels)
-    assert check_what_is_left(machine)["problem"] is None
-    assert len(pictures(machine.executed)) == 1
+    mount = KaggleMount(root, "mixed", bundle, [Field("only", 3, (256, 256))], unpacked=True)
+    mount.run(OPTIONS=mount.on_labels)
+    assert check_what_is_left(mount)["problem"] is None
+    assert len(pictures(mount.executed)) == 1
 
 
 def test_no_image_at_all_gives_the_samples_rows(tmp_path: Path, bundle: Path) -> None:
-    machine = Machine(tmp_path, "flat", bundle, [])
-    sample = machine.sample.read_text() + "x,2048,2048,0 1 eNoLCAgIMAEABJkBdQ==\n"
-    machine.sample.write_text(sample)
-    text = machine.run()
+    mount = KaggleMount(tmp_path, "flat", bundle, [])
+    sample = mount.sample.read_text() + "x,2048,2048,0 1 eNoLCAgIMAEABJkBdQ==\n"
+    mount.sample.write_text(sample)
+    text = mount.run()
     assert "NOT AS ASKED" in text and "No cell was predicted" in text
-    assert "no field" in str(check_what_is_left(machine)["problem"])
-    assert (machine.working / "submission.csv").read_text() == sample
+    assert "no field" in str(check_what_is_left(mount)["problem"])
+    assert (mount.working / "submission.csv").read_text() == sample
 
 
 def test_damaged_weights_cost_the_prediction_only(tmp_path: Path, bundle: Path) -> None:
-    machine = Machine(tmp_path, "by kind", bundle, [Field("a", 1, (128, 128))])
-    (machine.dataset / "clh_efficientnet.safetensors").write_bytes(b"damaged on the way")
-    text = machine.run()
+    mount = KaggleMount(tmp_path, "by kind", bundle, [Field("a", 1, (128, 128))])
+    (mount.dataset / "clh_efficientnet.safetensors").write_bytes(b"damaged on the way")
+    text = mount.run()
     assert ": NOT fit to run" in text and "NOT AS ASKED" in text
-    assert "clh_efficientnet.safetensors" in str(check_what_is_left(machine)["problem"])
+    assert "clh_efficientnet.safetensors" in str(check_what_is_left(mount)["problem"])
 
 
 def test_without_the_dataset_the_notebook_says_what_to_attach(tmp_path: Path, bundle: Path) -> None:
-    machine = Machine(tmp_path, "by kind", bundle, [])
-    (machine.dataset / "hcpl_bundle.json").unlink()
+    mount = KaggleMount(tmp_path, "by kind", bundle, [])
+    (mount.dataset / "hcpl_bundle.json").unlink()
     with pytest.raises(CellExecutionError, match="add the dataset hcpl-kernel to this notebook"):
-        machine.run()
+        mount.run()

@@ -113,7 +113,7 @@ def broken_folder(folder: Path, image: np.ndarray) -> list[str]:
     data = path("truncated").read_bytes()
     path("truncated").write_bytes(data[: len(data) // 2])
     path("empty").write_bytes(b"")
-    path("text").write_text("this is no image")
+    path("text").write_text("this is not an image")
     path("missing").unlink()
     cv2.imwrite(str(path("size")), image[1][:-8])
     cv2.imwrite(str(path("flat")), image[1][:8, :8])

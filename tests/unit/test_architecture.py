@@ -1,4 +1,4 @@
-"""The house: rooms form no circle, and what is imported is what setup.py declares."""
+"""Architecture: rooms form no circle of imports, and what is imported is what setup.py declares."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def called(call: ast.Call) -> str:
 
 
 def rooms_of(package: Path) -> set[str]:
-    """The folders and loose modules of the package. Its `__init__` is the door of the house and not a room."""
+    """The folders and loose modules of the package. Its `__init__` is not a room."""
     return {
         path.stem
         for path in package.iterdir()

@@ -59,7 +59,7 @@ def test_no_repeats_is_an_error() -> None:
 def test_a_convolution_is_counted_by_hand() -> None:
     (operation,) = count(nn.Conv2d(3, 5, 3, bias=False), torch.zeros(1, 3, 10, 10))
     assert operation.flop == 2 * 5 * 3 * 9 * 8 * 8
-    assert operation.item_bytes == 2 * (3 * 100 + 5 * 64)  # two bytes a value, as in half precision
+    assert operation.item_bytes == 2 * (3 * 100 + 5 * 64)  # two bytes per value, as in half precision
     assert operation.weight_bytes == 2 * 5 * 3 * 9
     assert not operation.grouped
 
@@ -156,9 +156,9 @@ def test_the_command_on_small_networks(
     assert "PROJECTION to p100" in text and "x 1.6" in text and "core time" in text
     values = json.loads((tmp_path / "bench.json").read_text())
     names = [n["name"] for n in json.loads((MINI / "ensemble.json").read_text())["networks"]]
-    assert list(values["networks_a_cell"]) == ["completeness", *names]
-    assert min(n["gmac"] for n in values["networks_a_cell"].values()) > 0
-    assert values["stages_a_field"]["labelling, exact"]["median"] > 0
+    assert list(values["networks_per_cell"]) == ["completeness", *names]
+    assert min(n["gmac"] for n in values["networks_per_cell"].values()) > 0
+    assert values["stages_per_field"]["labelling, exact"]["median"] > 0
     projected = values["projections"]["t4x2"]
     assert projected["kind"] == "projection" and projected["costs"]["devices"] == 2
     assert values["measured"]["plan_hours"]["26"]["8"] > values["measured"]["plan_hours"]["26"]["1"] > 0

@@ -131,7 +131,7 @@ def test_an_earlier_build_is_replaced_but_a_users_folder_is_not(weights: Path, t
     other = tmp_path / "other" / "hcpl-weights-mini"
     other.mkdir(parents=True)
     (other / "precious").touch()
-    with pytest.raises(SettingsError, match="no dataset built here"):
+    with pytest.raises(SettingsError, match="not a dataset built here"):
         build_dataset.build_weights(tmp_path / "other", weights, "someone")
     assert (other / "precious").exists()
 
@@ -224,7 +224,7 @@ def test_kernel_rules(change: dict[str, Any], complaint: str) -> None:
         check_kernel_metadata({**committed_kernel_metadata(), **change}, NOTEBOOKS)
 
 
-def test_push_folder_bears_the_owner_and_a_pinned_p100(tmp_path: Path) -> None:
+def test_push_folder_has_the_owner_and_a_pinned_p100(tmp_path: Path) -> None:
     folder = write_push_folder(tmp_path, "me", ["me/hcpl-weights-full"], "NvidiaTeslaP100", IMAGE)
     values = json.loads((folder / "kernel-metadata.json").read_text())
     assert values["id"] == "me/hcpl-submission"

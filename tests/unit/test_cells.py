@@ -59,7 +59,7 @@ def test_a_crop_is_centred_square_and_carries_its_mask() -> None:
     assert (mask[0] == expected).all()
 
 
-def test_what_lies_outside_the_frame_is_black() -> None:
+def test_what_is_outside_the_frame_is_black() -> None:
     pixels = np.full((10, 30, 4), 200, np.uint8)
     labels = np.ones((10, 30), np.int32)
     (crop,) = crop_cells(pixels, labels, measure_cells(labels), size=30)

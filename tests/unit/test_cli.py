@@ -227,7 +227,7 @@ def test_an_ascii_terminal_shows_escapes(tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stderr.count(b"\n") == 1
 
 
-def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_has_gone_is_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "run_report.json").write_text(json.dumps({"degradations": ["x"] * 20_000}))
     command = f"{sys.executable} -m hcpl_kernel report {tmp_path} | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
@@ -272,7 +272,7 @@ def test_other_verbs_refuse_bad_places_in_one_line(tmp_path: Path, capsys: Captu
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
-def test_closed_streams_are_no_error(tmp_path: Path, closed: str) -> None:
+def test_closed_streams_are_not_an_error(tmp_path: Path, closed: str) -> None:
     (tmp_path / "run_report.json").write_text('{"device": "CPU"}')
     command = f"{sys.executable} -m hcpl_kernel report {tmp_path} {closed}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)

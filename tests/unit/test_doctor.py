@@ -44,7 +44,7 @@ def cpu(**changes: Any) -> Outcome:
 
 
 def gpu(**changes: Any) -> Outcome:
-    """The outcome of a GPU's check, through the same parsing as a real one, between lines that torch prints besides."""
+    """The outcome of a GPU's check, through the same parsing as a real one, between lines that torch prints as well."""
     line = MARK + json.dumps({**P100, **changes})
     return parse("cuda:0", 0, f"some notice\n{line}\n", "UserWarning: something\n")
 
@@ -127,16 +127,16 @@ def test_gpus_that_crash_or_say_nothing() -> None:
 
 
 def test_every_gpu_is_probed_by_itself() -> None:
-    probed = []
+    checked = []
 
     def check(device: str) -> Outcome:
-        probed.append(device)
+        checked.append(device)
         if device == "cpu":
             return cpu(gpus=2)
         return gpu(error=None) if device == "cuda:0" else parse("cuda:1", -11, "", "")
 
     findings = list(check_devices(check, driver_gpus=2))
-    assert probed == ["cpu", "cuda:0", "cuda:1"]
+    assert checked == ["cpu", "cuda:0", "cuda:1"]
     assert [finding.state for finding in findings] == ["ok", "ok", "problem"]
 
 
@@ -341,7 +341,7 @@ def test_weights_are_found_in_every_layout_and_verified(tmp_path: Path, mount: s
 def test_incomplete_weights_are_a_problem_only_if_there_are_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Hide the checkout's own weights, which the doctor finds beside the package.
+    # Hide the checkout's own weights, which the doctor finds next to the package.
     monkeypatch.setattr("hcpl_kernel.__file__", str(tmp_path / "elsewhere" / "hcpl_kernel" / "__init__.py"))
     assert [finding.state for finding in check_weights(tmp_path, tmp_path / "none")] == ["problem"]
     weights_folder(tmp_path / "weights" / "a", present=False)

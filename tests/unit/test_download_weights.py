@@ -113,7 +113,7 @@ def test_a_later_run_resumes_what_an_earlier_one_left(server: Server, tmp_path: 
 
 
 @pytest.mark.parametrize("case", ["no ranges", "no tag", "another version", "another part", "notes lost", "part too long"])
-def test_a_part_that_cannot_be_continued_begins_anew(server: Server, tmp_path: Path, case: str) -> None:
+def test_a_part_that_cannot_be_continued_begins_again(server: Server, tmp_path: Path, case: str) -> None:
     if case == "no tag":
         server.tag = None
     part, notes = tmp_path / "network.pth.part", tmp_path / "network.pth.part.json"

@@ -160,7 +160,7 @@ def test_torch_in_float32_equals_eager(network: CellNetwork, cells: torch.Tensor
 
 @pytest.mark.parametrize(("precision", "bound"), [("float16", 0.01), ("bfloat16", 0.05)])
 def test_torch_in_half_precision_is_near(network: CellNetwork, cells: torch.Tensor, precision: str, bound: float) -> None:
-    """float16 is what a GPU computes; a CPU rounds alike, if slowly."""
+    """float16 is what a GPU computes; a CPU rounds in the same way, if slowly."""
     expected = eager(network, cells)
     compiled = TorchClassifier(network, CPU, precision)
     products: set[torch.dtype] = set()

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into convolutions: nothing else changes."""
+"""Batch normalisation fused into convolutions: nothing else changes."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def norms(network: nn.Module) -> int:
 @pytest.mark.parametrize("name", SPECS)
 def test_the_descriptors_stay_and_normalisations_go(name: str) -> None:
     network = lively(SPECS[name])
-    folded = copy.deepcopy(network)
-    count = fuse_normalisation(folded)
-    assert norms(folded) == norms(network) - count
+    fused = copy.deepcopy(network)
+    count = fuse_normalisation(fused)
+    assert norms(fused) == norms(network) - count
     size = SPECS[name].input_size
     cells = torch.rand(2, 4, size, size)
     with torch.inference_mode():
-        torch.testing.assert_close(folded.feature_map(cells), network.feature_map(cells), rtol=1e-8, atol=1e-10)
-    assert fuse_normalisation(folded) == 0
+        torch.testing.assert_close(fused.feature_map(cells), network.feature_map(cells), rtol=1e-8, atol=1e-10)
+    assert fuse_normalisation(fused) == 0
 
 
-def test_every_normalisation_after_a_convolution_is_folded() -> None:
+def test_every_normalisation_after_a_convolution_is_fused() -> None:
     assert fuse_normalisation(lively(SPECS["cla_resnet"])) == norms(lively(SPECS["cla_resnet"]))
     # a DenseNet normalises what it has gathered from several layers: only some follow a convolution
     network = lively(SPECS["dsa_densenet"])

@@ -24,7 +24,7 @@ def test_competition_is_found_in_every_layout(tmp_path: Path, layout: str) -> No
     assert (found.fields_dir, found.sample) == (folder / "test", folder / "sample_submission.csv")
 
 
-def test_competition_may_bear_another_name_but_its_own_is_preferred(tmp_path: Path) -> None:
+def test_competition_may_have_another_name_but_its_own_is_preferred(tmp_path: Path) -> None:
     mount_competition(tmp_path / "another")
     assert find_competition(tmp_path).fields_dir == tmp_path / "another" / "test"
     mount_competition(tmp_path / "competitions" / COMPETITION)

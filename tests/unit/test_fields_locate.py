@@ -33,7 +33,7 @@ def test_fields_are_sorted_and_every_format_is_found(tmp_path: Path) -> None:
     assert fields[1].paths == {channel: tmp_path / f"b_{channel}.tif" for channel in CHANNELS}
 
 
-def test_a_field_that_lacks_channels_is_listed(tmp_path: Path) -> None:
+def test_a_field_without_some_channels_is_listed(tmp_path: Path) -> None:
     touch(tmp_path, *field_names("a"), "b_green.png", "b_yellow.png")
     (tmp_path / "b_red.png").mkdir()
     _, b = locate_fields(tmp_path).fields
@@ -55,7 +55,7 @@ def test_suffixes_replace_single_channels_and_the_longest_wins(tmp_path: Path) -
     assert field.paths["yellow"] == tmp_path / "x_er.png"
 
 
-def test_composite_pictures_of_a_field_are_no_fields(tmp_path: Path) -> None:
+def test_composite_pictures_of_a_field_are_not_fields(tmp_path: Path) -> None:
     touch(tmp_path, *field_names("1_A1_2", ".jpg"), "1_A1_2_blue_red_green.jpg")
     assert [field.id for field in locate_fields(tmp_path).fields] == ["1_A1_2"]
 
@@ -116,7 +116,7 @@ def write_listing(path: Path, *rows: str, header: str = "ID,red,green,blue,yello
     return path
 
 
-def test_a_listing_names_paths_beside_itself_or_in_the_folder(tmp_path: Path) -> None:
+def test_a_listing_names_paths_next_to_itself_or_in_the_folder(tmp_path: Path) -> None:
     images, lists = tmp_path / "images", tmp_path / "lists"
     touch(images, "r.png", "g.png")
     touch(lists, "b.png")
@@ -141,7 +141,7 @@ def test_wrong_listings_are_refused(tmp_path: Path, rows: list[str], header: str
         locate_fields(tmp_path, listing=write_listing(tmp_path / "files.csv", *rows, header=header))
 
 
-def test_a_listing_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_listing_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "files.csv").write_bytes(b"\xff\xfe\x00ID")
     with pytest.raises(InputError, match="not readable as a CSV"):
         locate_fields(tmp_path, listing=tmp_path / "files.csv")

@@ -41,7 +41,7 @@ def cell_level(name: str, prob_cell: np.ndarray, weight: float = 1.0) -> Predict
 
 
 def rows(*values: float) -> np.ndarray:
-    """One row a value, the same in all classes."""
+    """One row per value, the same in all classes."""
     return np.repeat(np.array(values, np.float32)[:, None], CLASS_COUNT, axis=1)
 
 
@@ -101,13 +101,13 @@ def test_average_then_fuse_by_hand() -> None:
 
 
 @pytest.mark.parametrize("order", FUSION_ORDERS)
-def test_without_dsas_the_cell_level_networks_stand_alone(order: str) -> None:
+def test_without_dsas_the_cell_level_networks_are_used_alone(order: str) -> None:
     assert mean_image_stream([]) is None
     prob = fuse(CELL_LEVEL, FIELD_OF_CELL, FusionSpec(order=order), HPA_CLASSES)
     np.testing.assert_allclose(prob, rows(0.3, 0.7, 0.7), rtol=1e-6)
 
 
-def test_without_cell_level_networks_the_dsas_stand_alone() -> None:
+def test_without_cell_level_networks_the_dsas_are_used_alone() -> None:
     prob = fuse(DSAS[:1], FIELD_OF_CELL, FusionSpec(), HPA_CLASSES)
     np.testing.assert_allclose(prob, rows(0.4, 0.2, 0.6), rtol=1e-6)
 
@@ -137,7 +137,7 @@ def test_integrity_multiplies_every_class() -> None:
         apply_integrity(rows(0.5, 0.8), np.ones(3, np.float32))
 
 
-def test_what_is_no_probability_is_refused_by_the_networks_name() -> None:
+def test_what_is_not_a_probability_is_refused_by_the_networks_name() -> None:
     broken = rows(0.5, 0.5, 0.5)
     broken[1, 4] = np.nan
     with pytest.raises(InputError, match="c9 gave values"):
@@ -254,7 +254,7 @@ def test_a_network_that_is_surer_of_a_class_never_lowers_it(ensemble: Ensemble, 
 
 @settings(max_examples=40)
 @given(ensembles())
-def test_one_network_a_group_makes_both_orders_equal(ensemble: Ensemble) -> None:
+def test_one_network_per_group_makes_both_orders_equal(ensemble: Ensemble) -> None:
     networks, field_of_cell, spec = ensemble
     one_each = list({spec.declared.group: (spec, prediction) for spec, prediction in networks}.values())
     first, second = (

@@ -45,7 +45,7 @@ def test_masked_crops_are_black_outside_the_cell_and_kept_ones_are_not() -> None
     assert masked.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_crops_lie_as_the_device_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crops_have_the_device_s_memory_order(monkeypatch: pytest.MonkeyPatch) -> None:
     for layout in (torch.channels_last, torch.contiguous_format):
         monkeypatch.setattr(inference, "memory_format", lambda device, layout=layout: layout)
         assert network_input(crops(2), spec(), CPU).is_contiguous(memory_format=layout)

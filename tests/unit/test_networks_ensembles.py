@@ -50,7 +50,7 @@ def test_full_names_the_bases_and_scores_of_the_paper() -> None:
     assert FULL.completeness.base == "tf_efficientnet_b2"
 
 
-def test_mini_stands_for_full() -> None:
+def test_every_network_of_mini_names_one_of_full() -> None:
     roles = {network.name: network for network in networks(FULL)}
     for network in networks(MINI):
         assert network.kind == roles[network.provenance["stands_for"]].kind

@@ -138,7 +138,7 @@ def test_devices() -> None:
         ("NVIDIA H100 80GB HBM3", (9, 0), torch.channels_last),
     ],
 )
-def test_channels_lie_last_where_there_are_tensor_cores(
+def test_channels_are_last_where_there_are_tensor_cores(
     monkeypatch: pytest.MonkeyPatch, name: str, capability: tuple[int, int], expected: torch.memory_format
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)

@@ -77,7 +77,7 @@ def atomic_write(path: Path) -> None:
         file.write("a")
 
 
-def test_folders_that_cannot_be_synced_are_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_that_cannot_be_synced_do_not_stop_the_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = os.fsync
 
     def fsync(descriptor: int) -> None:

@@ -25,7 +25,7 @@ H, W = 10, 12
 
 
 def strip(first: int, last: int) -> str:
-    """A mask of whole columns, 10 px a column."""
+    """A mask of whole columns, 10 px per column."""
     mask = np.zeros((H, W), bool)
     mask[:, first:last] = True
     return encode_mask(mask)
@@ -100,7 +100,7 @@ def test_absent_classes_count_against_or_not():
     assert mean_average_precision(truth, predictions).per_class[1] == 0
 
 
-def test_a_group_absorbs_what_lies_in_it_and_counts_once():
+def test_a_group_absorbs_what_is_in_it_and_counts_once():
     truth = truth_table(("i", 0, strip(0, 3), 0), ("i", 0, strip(4, 12), 1))
     predictions = prediction_table(
         ("i", 0, 0.9, strip(0, 3)),  # the ordinary instance

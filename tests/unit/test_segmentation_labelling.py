@@ -220,7 +220,7 @@ def test_heap_watershed_floods_in_scikit_images_order(
     mask = cv2.blur(rng.random(shape), (3, 3)) > 0.4
     markers, _ = connected_components((cv2.blur(rng.random(shape), (3, 3)) > 1 - seeds / 100).astype(np.uint8), 1)
     markers = np.where(mask, markers, 0).astype(np.int32)
-    # A separating line is only ever asked for on a flat image.
+    # A separating line is only asked for on a flat image.
     image = np.zeros_like(image) if line else image
     expected = segmentation.watershed(image, markers, mask=mask, watershed_line=line)
 

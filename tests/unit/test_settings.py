@@ -147,7 +147,7 @@ def test_the_command_line_has_every_setting_with_its_default() -> None:
             assert options[field.name] == field.default, field.name
 
 
-def test_the_work_folder_is_beside_the_output() -> None:
+def test_the_work_folder_is_next_to_the_output() -> None:
     assert PredictSettings(Path("."), Path("."), Path("out/sub.csv")).work_dir == Path("out/sub_work")
 
 
@@ -174,7 +174,7 @@ def test_a_misspelt_key_in_the_ensemble_file_is_named(tmp_path: Path) -> None:
         read_ensemble(tmp_path)
 
 
-def test_a_folder_without_an_ensemble_is_no_weights_folder(tmp_path: Path) -> None:
+def test_a_folder_without_an_ensemble_is_not_a_weights_folder(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no ensemble.json"):
         read_ensemble(tmp_path)
 

@@ -43,12 +43,12 @@ def test_few_images_have_all_cells_alike(labelled: list) -> None:
     assert 0.09 < np.mean([(cells == cells[0]).all() for cells, _, _ in labelled]) < 0.2
 
 
-def test_negative_cells_stand_in_images_that_do_not_say_so(labelled: list) -> None:
+def test_negative_cells_are_in_images_without_that_label(labelled: list) -> None:
     cells = np.concatenate([cells for cells, _, weak in labelled if NEGATIVE not in weak])
     assert 0.09 < cells[:, NEGATIVE].mean() < 0.17
 
 
-def test_classes_a_cell(labelled: list) -> None:
+def test_classes_per_cell(labelled: list) -> None:
     counts = np.concatenate([cells.sum(axis=1) for cells, _, _ in labelled])
     one, two, three = (np.mean(counts == k) for k in (1, 2, 3))
     assert 0.6 < one < 0.78 and 0.2 < two < 0.36 and 0.01 < three < 0.09

@@ -107,7 +107,7 @@ def test_statistics_of_known_shapes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_statistics_lie_in_the_range_of_real_fields(tmp_path: Path) -> None:
+def test_statistics_are_in_the_range_of_real_fields(tmp_path: Path) -> None:
     """Coarse bounds: medians between about half and twice those measured on 60 real fields."""
     make_dataset(DatasetSettings(fields=16, seed=9), tmp_path)
     measured = measure_folder(tmp_path)

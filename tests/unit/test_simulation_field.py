@@ -46,7 +46,7 @@ def test_16_bit_levels_use_the_whole_range() -> None:
     assert len(np.unique(wide)) > 1000
 
 
-def test_instances_are_gapless_and_nuclei_lie_in_their_cells(some_fields: list[SimulatedField]) -> None:
+def test_instances_are_gapless_and_nuclei_are_in_their_cells(some_fields: list[SimulatedField]) -> None:
     for field in some_fields:
         np.testing.assert_array_equal(np.unique(field.cells), np.arange(field.cells.max() + 1))
         inside = field.nuclei > 0
@@ -141,7 +141,7 @@ def test_a_spindle_needs_a_dividing_cell() -> None:
         ({"seed": 1, "pixel_size": 0}, "pixel_size is 0"),
         ({"seed": 1, "shape": (16, 512)}, "shape is"),
         ({"seed": -1}, "seed is -1"),
-        ({"seed": 1, "classes": [18, 0]}, "stands alone"),
+        ({"seed": 1, "classes": [18, 0]}, "cannot be combined"),
         ({"seed": 1, "classes": [19]}, "0 to 18"),
         ({"seed": 1, "classes": []}, "0 to 18"),
         ({"seed": 1, "frequency": "equal"}, "natural, balanced"),
@@ -153,7 +153,7 @@ def test_wrong_arguments_are_refused(arguments: dict, message: str) -> None:
 
 
 @pytest.mark.slow
-def test_nuclei_of_neighbours_lie_side_by_side_as_often_as_in_real_fields() -> None:
+def test_nuclei_of_neighbours_are_side_by_side_as_often_as_in_real_fields() -> None:
     """Within 3 px of another cell's: 24 % of the nuclei of the real fields."""
     touching = total = 0
     for seed in range(60, 75):

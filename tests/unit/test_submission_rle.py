@@ -94,7 +94,7 @@ def test_ids_of_any_size_and_gaps_are_kept():
     assert encode_labels(labels) == {i: coco_string(labels == i) for i in (3, 70_000, 2**31 - 1)}
 
 
-def test_what_is_no_label_map_is_refused():
+def test_what_is_not_a_label_map_is_refused():
     for labels, message in (
         (np.ones((3, 4, 1), np.uint8), "shape"),
         (np.ones((0, 4), np.uint8), "shape"),

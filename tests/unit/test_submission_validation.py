@@ -73,7 +73,7 @@ def test_a_bad_row_is_named_with_its_reason(write, string, reason):
     assert re.search(reason, report.problems[0].reason)
 
 
-def test_every_id_must_stand_there_once_and_be_the_samples(write):
+def test_every_id_must_be_there_once_and_be_the_samples(write):
     sample = write(good_rows(), name="sample.csv")
     a, b, c = good_rows()
     report = validate_submission(write([a, b, b, ["d", *c[1:]]]), sample)
@@ -101,7 +101,7 @@ def test_a_header_unlike_the_samples_is_a_problem(write):
     assert "the sample's is ImageID" in str(validate_submission(write(good_rows()), sample))
 
 
-def test_files_that_are_no_submission_are_reported_not_raised(write, tmp_path):
+def test_files_that_are_not_a_submission_are_reported_not_raised(write, tmp_path):
     for content in (b"", b"ID,Label\na,3\n", b"\x89PNG\r\n\x1a\n\xff\xfe", b"ID,ImageWidth,ImageHeight,PredictionString\n"):
         path = tmp_path / "other.csv"
         path.write_bytes(content)

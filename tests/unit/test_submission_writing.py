@@ -27,7 +27,7 @@ def test_the_fallback_is_the_dummy_row_of_the_sample():
     assert fallback_string(1728, 1728) == "0 1 eNoLCAjJNgIABNkBkg=="
 
 
-def test_every_class_of_every_cell_stands_in_the_string():
+def test_every_class_of_every_cell_is_in_the_string():
     prob = np.random.default_rng(0).random((2, 19)).astype(np.float32)
     tokens = prediction_string(MASKS, prob).split(" ")
     assert tokens[0::3] == [str(k) for k in range(19)] * 2

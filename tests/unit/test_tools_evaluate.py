@@ -74,7 +74,7 @@ def test_truth_that_does_not_fit_is_refused() -> None:
         match_cells([record("b", labels)], both, HPA_CLASSES)
 
 
-def test_cells_that_are_no_ground_truth_count_neither_way() -> None:
+def test_cells_that_are_not_ground_truth_count_neither_way() -> None:
     cells = four_cells()
     found = np.where(cells == 4, 7, cells)
     found[0:8, 20:30] = 9  # found where nothing is

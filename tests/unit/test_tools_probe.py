@@ -52,7 +52,7 @@ def test_frequent_classes_and_their_average_precision() -> None:
     assert macro_average_precision(labels[:, [4]], scores) == pytest.approx((1 + 1 + 3 / 6) / 3)
 
 
-def test_every_field_is_held_out_once_a_repeat(cells: CellSet) -> None:
+def test_every_field_is_held_out_once_per_repeat(cells: CellSet) -> None:
     held: list[int] = []
 
     def fit(seen: np.ndarray, held_out: np.ndarray, repeat: int) -> np.ndarray:

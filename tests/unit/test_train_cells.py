@@ -201,7 +201,7 @@ def test_pretrained_bases_by_path(tmp_path: Path) -> None:
     assert torch.allclose(weight[:, 3], weight[:, 0]) and three.shape == four.shape
     del tensors[first]
     save_file(tensors, tmp_path / "less.safetensors")
-    with pytest.raises(WeightsError, match="lacks 1 tensors of the base"):
+    with pytest.raises(WeightsError, match="1 tensors of the base are missing"):
         load_pretrained(target, tmp_path / "less.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""Standardised descriptors during training: folded away without a change, and a network like any other after that."""
+"""Standardised descriptors during training: fused without a change, and a network like any other after that."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_faults_do_what_they_say(settings: CorruptionSettings, ids: set[int]) ->
     assert np.array_equal(corrupted > 0, labels > 0)
 
 
-def test_cut_cells_lose_pixels_and_debris_lies_outside() -> None:
+def test_cut_cells_lose_pixels_and_debris_is_outside() -> None:
     labels = two_cells()
     cut = corrupt(labels, labels, CorruptionSettings(merge=0, cut=1, split=0, debris=0), np.random.default_rng(0))
     assert np.count_nonzero(cut) < np.count_nonzero(labels)

@@ -30,7 +30,7 @@ FIELDS = FieldSettings(count=2, size=96, first_seed=3)
 def test_targets_of_two_cells_by_hand() -> None:
     labels = np.array([[1, 1, 1, 1, 0, 2, 2, 2, 0, 0, 0]] * 7, np.int32)
     labels[0] = 0
-    # the ring of each cell, and the gap of one pixel between them; the frame's edge and wide background are no border
+    # the ring of each cell, and the gap of one pixel between them; the frame's edge and wide background are not a border
     expected = np.array(
         [
             [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],

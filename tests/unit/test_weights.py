@@ -253,7 +253,7 @@ assert {s.state for s in verify(sys.argv[1])} == {"ok"}
     subprocess.run([sys.executable, "-c", script, str(ensemble.folder)], check=True)
 
 
-def test_a_file_is_hashed_once_until_it_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_hashed_once_until_it_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run verifies all files at its start and each again when it is loaded, hours later."""
     counted: list[Path] = []
     monkeypatch.setattr(weights, "sha256_of", lambda path: counted.append(path) or sha256_of(path))
@@ -273,7 +273,7 @@ def test_a_file_is_hashed_once_until_it_is_written_anew(tmp_path: Path, monkeypa
 
 
 def test_a_file_just_written_is_hashed_each_time(tmp_path: Path) -> None:
-    """Two writes within one tick of the clock bear the same time."""
+    """Two writes within one tick of the clock have the same time."""
     path = tmp_path / "w.safetensors"
     module = nn.Module()
     module.register_buffer("a", torch.ones(3))

@@ -4,7 +4,7 @@
     python -m tools.evaluate --fields FIELDS --work RUN/work --weights WEIGHTS --submission RUN/submission.csv --output RUN
 
 Writes `evaluation.json` and `evaluation.md`: mAP of the ensemble, of each network, group, stream and fusion rule, their
-differences with a paired bootstrap over the fields, the segmentation, and each class; the paper's figures beside.
+differences with a paired bootstrap over the fields, the segmentation, and each class; next to the paper's figures.
 Networks of `tools.train candidates` are compared with those that they are like. A weights folder with only some of the
 networks that ran scores the ensemble of those.
 """

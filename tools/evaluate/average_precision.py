@@ -16,7 +16,7 @@ INTERVAL = (2.5, 97.5)
 
 
 def average_precisions(scores: NDArray[np.floating], matched: Matched, copies: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Average precision of every class on test sets in which each image stands a number of times.
+    """Average precision of every class on test sets in which each image occurs a number of times.
 
     With every image once it is the per-class value of `hcpl_kernel.scoring`, up to the order of equal scores. A hit's
     copies follow each other, and the precision rises from one to the next, so that all have the envelope of the last.
@@ -24,7 +24,7 @@ def average_precisions(scores: NDArray[np.floating], matched: Matched, copies: N
     Args:
         scores: (n, K) float.
         matched: what is true of the rows.
-        copies: (B, F) integer, how often each image stands in each of B test sets.
+        copies: (B, F) integer, how often each image occurs in each of B test sets.
 
     Returns:
         (B, K) float64 in [0, 1], nan where a test set has no true instance of a class.
@@ -46,7 +46,7 @@ def _summed_envelopes(hits: NDArray, image: NDArray, copies: NDArray) -> NDArray
     Args:
         hits: (n,) bool, by descending score.
         image: (n,) the image of each.
-        copies: (B, F), how often each image stands in each test set.
+        copies: (B, F), how often each image occurs in each test set.
     """
     sums = np.zeros(len(copies))
     for b in range(len(copies)):

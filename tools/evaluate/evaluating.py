@@ -33,7 +33,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What the data allow to say."""
+        """What can be said of the data."""
         low, high = self.interval
         if np.isnan(low):
             return "no bootstrap"

@@ -14,7 +14,7 @@ from tools.finished_run import FinishedRun
 
 PAPER = "paper, real HPA images"
 FEW_IMAGES, FEW_CELLS = 30, 150
-"""Below so many positive images or cells the value of a class is marked as resting on few. Our choice."""
+"""Below so many positive images or cells the value of a class is marked as based on few. Our choice."""
 
 
 def as_json(evaluation: Evaluation, run: FinishedRun) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def as_markdown(values: dict[str, Any]) -> str:
     lines += [
         "",
         f'The column "{PAPER}" holds the paper\'s own figures on the private leaderboard of the competition: another '
-        "data set, not comparable in height. Its streams are those of one DSA. (few): fewer than "
+        "data set, so that the values cannot be compared. Its streams are those of one DSA. (few): fewer than "
         f"{FEW_IMAGES} positive fields or {FEW_CELLS} positive cells.",
     ]
     return "\n".join(lines) + "\n"

@@ -56,7 +56,7 @@ def match_cells(records: Sequence[FieldRecord], ground_truth: pd.DataFrame, clas
 
     Args:
         records: the fields of the run.
-        ground_truth: `image, height, width, label, mask`, a row an instance and class, as in `hcpl score`.
+        ground_truth: `image, height, width, label, mask`, one row per instance and class, as in `hcpl score`.
         classes: the K classes.
 
     Raises:

@@ -41,7 +41,7 @@ DIFFERENCES = (
     (ENSEMBLE, CELL_ONLY),
     (ENSEMBLE, NO_INTEGRITY),
 )
-"""Pairs whose difference is an assertion of the paper; that to the best single network joins them at run time."""
+"""Pairs whose difference is a claim of the paper; that to the best single network joins them at run time."""
 
 
 @dataclasses.dataclass(frozen=True)

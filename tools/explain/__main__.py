@@ -47,7 +47,7 @@ def _gradcam(given: argparse.Namespace) -> None:
     sheet = gradcam_sheet(explained, most_probable(explained, source, classes, given.cells))
     with atomic_path(given.output) as temporary:
         cv2.imwrite(str(temporary), sheet[..., ::-1])
-    print(f"{given.output}: {len(classes)} classes; beside each cell its probability and the map over its protein")
+    print(f"{given.output}: {len(classes)} classes; next to each cell its probability and the map over its protein")
 
 
 def _embedding(given: argparse.Namespace) -> None:
@@ -81,12 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     gradcam = commands.add_parser("gradcam", parents=[shared], help="a sheet of the most probable cells of each class")
     gradcam.set_defaults(run=_gradcam)
     gradcam.add_argument("--classes", type=int, nargs="+", help="class ids; default: all")
-    gradcam.add_argument("--cells", type=int, default=4, help="cells a class")
+    gradcam.add_argument("--cells", type=int, default=4, help="cells per class")
     embedding = commands.add_parser("embedding", parents=[shared], help="the descriptors of single-label cells")
     embedding.set_defaults(run=_embedding)
     embedding.add_argument("--truth", type=Path, required=True, help="CSV: ID,cell,classes of cells or ID,Label of images")
     embedding.add_argument("--method", choices=METHODS, default="umap", help="umap (needs umap-learn) or pca")
-    embedding.add_argument("--most", type=int, default=500, help="cells a class at most")
+    embedding.add_argument("--most", type=int, default=500, help="cells per class at most")
     embedding.add_argument("--seed", type=int, default=0, help="of umap")
     return parser
 

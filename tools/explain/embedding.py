@@ -71,7 +71,7 @@ class SingleLabelCells:
 def describe_single_labels(
     explained: Explained, source: Iterable[FieldCells], single_label: SingleLabel, most: int
 ) -> SingleLabelCells:
-    """Describe the single-label cells, at most so many a class: the first ones in the order of the fields.
+    """Describe the single-label cells, at most so many per class: the first ones in the order of the fields.
 
     Raises:
         InputError: if there are fewer than `FEWEST_CELLS`.
@@ -119,7 +119,7 @@ def project(descriptors: NDArray[np.float32], method: str, seed: int) -> NDArray
             from umap import UMAP
         except ImportError as error:
             raise SettingsError(
-                "method 'umap' needs the package umap-learn: pip install 'hcpl-kernel[explain]', or take --method pca"
+                "method 'umap' needs the package umap-learn: pip install 'hcpl-kernel[tools]', or take --method pca"
             ) from error
         # fewer neighbours than cells, 15 is UMAP's own number
         reducer = UMAP(n_components=2, n_neighbors=min(15, len(descriptors) - 1), random_state=seed, n_jobs=1)
@@ -134,7 +134,7 @@ def project(descriptors: NDArray[np.float32], method: str, seed: int) -> NDArray
 
 
 def write_embedding(cells: SingleLabelCells, plane: NDArray[np.float32], classes: ClassList, title: str, path: Path) -> None:
-    """Draw the cells (PNG), and write their places beside it (`<stem>.csv`: ID, cell, class, x, y)."""
+    """Draw the cells (PNG), and write their places next to it (`<stem>.csv`: ID, cell, class, x, y)."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

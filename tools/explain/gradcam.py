@@ -56,7 +56,7 @@ def class_activation_maps(network: CellNetwork, cells: Tensor, classes: Sequence
 
 @contextmanager
 def _with_feature_map(network: CellNetwork, feature_map: Tensor) -> Iterator[None]:
-    """Let `network.descriptors` start from a given feature map: how it is pooled is the network's own affair."""
+    """Let `network.descriptors` start from a given feature map: how it is pooled is up to the network."""
     network.feature_map = lambda cells: feature_map  # type: ignore[method-assign]
     try:
         yield
@@ -93,7 +93,7 @@ def most_probable(
 
 
 def gradcam_sheet(explained: Explained, shown: dict[int, list[Shown]]) -> NDArray[np.uint8]:
-    """A row a class; of each cell its four channels as colours, and the map over its green channel.
+    """One row per class; of each cell its four channels as colours, and the map over its green channel.
 
     Returns:
         (h, w, 3) uint8 RGB.

@@ -70,7 +70,7 @@ def _probe(given: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(0)
     random = build(spec).eval()
     if not isinstance(network, DualStreamActNet) or not isinstance(random, DualStreamActNet):
-        raise SettingsError(f"{given.network!r} is no dual-stream network")
+        raise SettingsError(f"{given.network!r} is not a dual-stream network")
     classes = frequent_classes(cells.image_labels, given.fewest)
     labels = cells.image_labels[:, classes]
     descriptors, prob_cell, prob_image = describe_images(network, spec, cells)

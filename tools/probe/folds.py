@@ -36,7 +36,7 @@ def macro_average_precision(labels: NDArray[np.bool_], scores: Floats) -> float:
 def cross_validate(
     cells: CellSet, labels: NDArray[np.bool_], fit: Fit, folds: int, repeats: int, classes: NDArray[np.int64]
 ) -> list[float]:
-    """The macro average precision of the pooled held-out scores, once a repeat.
+    """The macro average precision of the pooled held-out scores, once per repeat.
 
     Args:
         cells: the set; its groups are kept together, its image labels stratify the folds.

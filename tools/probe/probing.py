@@ -29,7 +29,7 @@ def describe_images(network: DualStreamActNet, spec: NetworkSpec, cells: CellSet
         cells: F fields.
 
     Returns:
-        (F, 2 D) descriptors: the maximum over the image's cells, as its image stream takes it, beside the mean;
+        (F, 2 D) descriptors: the maximum over the image's cells, as its image stream takes it, and the mean;
         (F, K) largest probability of the cell stream; (F, K) probability of the image stream.
     """
     fields = len(cells.ids)
@@ -47,11 +47,11 @@ def describe_images(network: DualStreamActNet, spec: NetworkSpec, cells: CellSet
 
 
 def linear_probe(descriptors: Floats, labels: NDArray[np.bool_]) -> Fit:
-    """The fit of :func:`tools.probe.folds.cross_validate`: one balanced logistic regression a class.
+    """The fit of :func:`tools.probe.folds.cross_validate`: one balanced logistic regression per class.
 
     Args:
         descriptors: (F, D).
-        labels: (F, K); a class that the training fields lack scores 0 throughout.
+        labels: (F, K); a class that is not in the training fields scores 0 throughout.
     """
 
     def fit(seen: NDArray[np.int64], held_out: NDArray[np.int64], _repeat: int) -> Floats:

@@ -1,4 +1,4 @@
-"""How alike the candidates are, and the best of each family (paper, "diversity-based ensembling", figure 4b)."""
+"""How similar the candidates are, and the best of each family (paper, "diversity-based ensembling", figure 4b)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hcpl_kernel.models.network_spec import NetworkSpec
 def network_correlation(predictions: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
     """Correlation matrix of several networks' probabilities.
 
-    Pearson's r over the cells, averaged over the classes: taken over all values at once it would mostly tell that some
+    Pearson's r over the cells, averaged over the classes: taken over all values at once it would mostly show that some
     classes are commoner than others. Our choice.
 
     Args:
-        predictions: one (N, K) array a network.
+        predictions: one (N, K) array per network.
 
     Returns:
         (n, n) float64; nan where two networks have no class on which both vary.

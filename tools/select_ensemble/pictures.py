@@ -19,7 +19,7 @@ COLUMNS = 5
 
 
 def draw_histograms(routing: Routing, classes: ClassList, path: Path) -> None:
-    """Figure 4a: a panel a class, cell-level prediction to the right, image-level upwards, counts on a log scale."""
+    """Figure 4a: one panel per class, cell-level prediction to the right, image-level upwards, counts on a log scale."""
     figure = Figure(figsize=(3 * COLUMNS, 12), layout="constrained")
     panels = figure.subplots(-(-len(classes) // COLUMNS), COLUMNS).flat
     for label, axes in enumerate(panels):

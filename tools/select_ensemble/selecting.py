@@ -64,7 +64,7 @@ class Selection:
     Attributes:
         routing: which classes are fused.
         names: the candidates, sorted by family and in the ensemble's order inside of it.
-        families, values, seconds: of each candidate; the seconds a cell, nan where they were not measured.
+        families, values, seconds: of each candidate; the seconds per cell, nan where they were not measured.
         correlation: (n, n) float64 of the candidates, in the order of `names`.
         kept: the names of the best of each family, in the ensemble's order.
         weighting: of those kept and of their groups, the best of `tried`.
@@ -149,7 +149,7 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings) -> Sel
         tuple(names),
         families,
         values,
-        {name: run.seconds_a_cell(name) for name in names},
+        {name: run.seconds_per_cell(name) for name in names},
         network_correlation([by_name[name] for name in names]),
         tuple(kept),
         max(tried, key=lambda weighting: weighting.value),
@@ -204,7 +204,7 @@ def as_json(selection: Selection, settings: RoutingSettings, images: int, classe
                 "name": name,
                 "family": selection.families[name],
                 "value": _number(selection.values[name]),
-                "seconds_a_cell": _number(selection.seconds[name]),
+                "seconds_per_cell": _number(selection.seconds[name]),
                 "value_per_second": _number(_ratio(selection.values[name], selection.seconds[name])),
                 "kept": name in selection.kept,
                 "weight": selection.weighting.networks.get(name),

@@ -40,7 +40,7 @@ class Weighting:
 
 
 def relative_weights(values: Mapping[KeyT, float], power: int = 1) -> dict[KeyT, float]:
-    """Weights in proportion to a power of the values, with a mean of 1; all alike where all values are 0."""
+    """Weights in proportion to a power of the values, with a mean of 1; all equal where all values are 0."""
     powers = {name: value**power for name, value in values.items()}
     mean = sum(powers.values()) / len(powers)
     return {name: max(round(value / mean, 4), _HARDLY) if mean > 0 else 1.0 for name, value in powers.items()}
@@ -57,7 +57,7 @@ def weightings(
     """Weights by value, inside the groups and between them, for each of the powers.
 
     Our choice: the paper does not publish weights. Networks of nearly equal value get nearly the plain mean, from which
-    a diverse ensemble gains; where some are much weaker, a higher power leaves the word to the others. One number fitted
+    a diverse ensemble gains; where some are much weaker, a higher power gives more weight to the others. One number fitted
     to the held-out images carries over to others; a weight fitted for each network would not.
 
     Args:

@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fields", type=int, required=True, help="number of fields")
     parser.add_argument("--seed", type=int, required=True, help="base seed; field seed = base * 1,000,000 + index")
     parser.add_argument("--size", type=int, default=512, help="height and width in px")
-    parser.add_argument("--pixel-size", type=float, default=0.32, help="um a pixel (0.08 = full resolution)")
+    parser.add_argument("--pixel-size", type=float, default=0.32, help="um per pixel (0.08 = full resolution)")
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8)
     parser.add_argument("--frequency", choices=FREQUENCIES, default="natural", help="how often each class occurs")
     parser.add_argument("--prefix", default="sim", help="what the IDs begin with")

@@ -21,7 +21,7 @@ from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from hcpl_kernel.simulation import SimulatedField, simulate_field
 from hcpl_kernel.submission import encode_labels
 
-SEEDS_A_BASE = 1_000_000
+SEEDS_PER_BASE = 1_000_000
 SETTINGS_SCHEMA = 1
 
 
@@ -34,7 +34,7 @@ class DatasetSettings:
         seed: base seed; field `index` has the seed `seed * 1_000_000 + index`, so that data sets of different base
             seeds never share a field. Keep one base seed for training and another for tests.
         size: height and width in px.
-        pixel_size: um a pixel.
+        pixel_size: um per pixel.
         bits: 8 or 16.
         frequency: "natural" or "balanced" class frequencies.
         prefix: what the fields' IDs begin with.
@@ -49,13 +49,13 @@ class DatasetSettings:
     prefix: str = "sim"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.fields <= SEEDS_A_BASE:
-            raise SettingsError(f"fields is {self.fields}, expected 1 to {SEEDS_A_BASE}")
+        if not 1 <= self.fields <= SEEDS_PER_BASE:
+            raise SettingsError(f"fields is {self.fields}, expected 1 to {SEEDS_PER_BASE}")
         if self.seed < 0:
             raise SettingsError(f"seed is {self.seed}, expected a number that is not negative")
 
     def field_seed(self, index: int) -> int:
-        return self.seed * SEEDS_A_BASE + index
+        return self.seed * SEEDS_PER_BASE + index
 
     def field_id(self, index: int) -> str:
         return f"{self.prefix}{self.field_seed(index):010d}"
@@ -65,7 +65,7 @@ def make_dataset(settings: DatasetSettings, output: Path, jobs: int = 1) -> None
     """Write the data set of `settings` to the folder `output`; `jobs` processes, which do not change the result.
 
     Files: `<ID>_{red,green,blue,yellow}.png`; `masks/<ID>_cells.png` and `masks/<ID>_nuclei.png` (uint16 ids);
-    `train.csv` (ID,Label: weak image labels); `cells.csv` (one row a cell: the truth); `groundtruth.csv`
+    `train.csv` (ID,Label: weak image labels); `cells.csv` (one row per cell: the truth); `groundtruth.csv`
     (image,height,width,label,mask: cells at least half visible, for the scorer); `settings.json`.
 
     Raises:

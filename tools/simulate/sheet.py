@@ -35,7 +35,7 @@ def field_strip(folder: Path, field_id: str, size: int, outlines: bool = False) 
         path = folder / f"{field_id}_{channel}.png"
         plane = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if plane is None:
-            raise InputError(f"{path} is no readable image")
+            raise InputError(f"{path} is not a readable image")
         grey = (plane // 256).astype(np.uint8) if plane.dtype == np.uint16 else plane
         tile = cv2.cvtColor(cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
         if contours is not None:
@@ -50,7 +50,7 @@ def _outlines(folder: Path, field_id: str, size: int) -> np.ndarray:
     path = folder / "masks" / f"{field_id}_cells.png"
     labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if labels is None:
-        raise InputError(f"{path} is no readable label map")
+        raise InputError(f"{path} is not a readable label map")
     labels = cv2.resize(labels, (size, size), interpolation=cv2.INTER_NEAREST)
     inner = cv2.erode(labels, np.ones((3, 3), np.uint8))
     outer = cv2.dilate(labels, np.ones((3, 3), np.uint8))

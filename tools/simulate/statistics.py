@@ -1,4 +1,4 @@
-"""Statistics of a folder of fields, simulated or real, on one scale (0.32 um a pixel).
+"""Statistics of a folder of fields, simulated or real, on one scale (0.32 um per pixel).
 
     python -m tools.simulate.statistics FIELDS [--masks DIR] [--pixel-size UM] [--against FIELDS [--against-masks DIR]]
 
@@ -23,7 +23,7 @@ from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.fields.channels import CHANNELS
 
-SCALE = 0.32  # um a pixel, to which everything is brought
+SCALE = 0.32  # um per pixel, to which everything is brought
 BANDS = ((340, 64), (64, 16), (16, 8), (8, 4), (4, 2))  # wavelengths in px
 CELL_QUANTILES = (5, 25, 50, 75, 95)
 FIELD_QUANTILES = (10, 50, 90)
@@ -31,7 +31,7 @@ FIELD_QUANTILES = (10, 50, 90)
 
 @dataclass(frozen=True)
 class Measured:
-    """Statistics of a folder: one row a cell, one row a nucleus, one row a field, one row a field and class."""
+    """Statistics of a folder: one row per cell, one row per nucleus, one row per field, one row per field and class."""
 
     cells: pd.DataFrame
     nuclei: pd.DataFrame
@@ -44,7 +44,7 @@ def measure_folder(folder: Path, masks: Path | None = None, pixel_size: float = 
 
     Args:
         masks: folder of the instance maps; default: `folder / "masks"` where it exists, else `folder`.
-        pixel_size: um a pixel of the files.
+        pixel_size: um per pixel of the files.
 
     Raises:
         InputError: if the folder holds no field with a cell map.
@@ -77,7 +77,7 @@ def measure_folder(folder: Path, masks: Path | None = None, pixel_size: float = 
 
 
 def report(measured: Measured, against: Measured | None = None) -> str:
-    """The statistics as Markdown; with `against`, that folder's figures stand beside."""
+    """The statistics as Markdown; with `against`, next to that folder's figures."""
     both = [m for m in (measured, against) if m is not None]
     header = "| quantity | measured |" + (" against |" if against else "") + "\n|---" * 1 + "|---" * len(both) + "|"
     lines = ["## Cells and nuclei: " + " / ".join(map(str, CELL_QUANTILES)) + " %", "", header]
@@ -123,7 +123,7 @@ def _select(table: pd.DataFrame, column: str, at_frame: bool) -> pd.Series:
 def _read(path: Path) -> np.ndarray:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise InputError(f"{path} is no readable image")
+        raise InputError(f"{path} is not a readable image")
     return image
 
 
@@ -203,7 +203,7 @@ def _field_geometry(
 
 
 def _touching(cells: np.ndarray) -> float:
-    """Median over cells of the share of a 4 px ring that lies on other cells."""
+    """Median over cells of the share of a 4 px ring that is on other cells."""
     shares = []
     kernel = np.ones((9, 9), np.uint8)
     for label in np.unique(cells[cells > 0]):
@@ -287,7 +287,7 @@ def _textures(image: np.ndarray) -> dict[str, float]:
 
 
 def _protein(image: np.ndarray, cells: np.ndarray, nuclei: np.ndarray) -> dict[str, float]:
-    """Where the green light of a field lies; ratios of means over all its cells."""
+    """Where the green light of a field is; ratios of means over all its cells."""
     red, green, blue, yellow = image
     nucleus, cytoplasm = nuclei > 0, (cells > 0) & (nuclei == 0)
     depth = cv2.distanceTransform(nucleus.astype(np.uint8), cv2.DIST_L2, 5)

@@ -1,4 +1,4 @@
-"""Training: one command a stage, `python -m tools.train STAGE --config FILE --work DIR`.
+"""Training: one command per stage, `python -m tools.train STAGE --config FILE --work DIR`.
 
 Every stage resumes where an interrupted run stopped and gives what an uninterrupted one gives, because a batch, its
 augmentation and the learning rate are functions of the settings, the seed and the number of the step (`loop.py`).

@@ -2,7 +2,7 @@
 
 Stages: `segmentation` (both networks), `crops` (a cell set from fields and a table of labels), `cells` (one classifier),
 `integrity` (both VID modules), `mini` (all of them in order, on simulated fields, from nothing to a weights folder),
-`candidates` (networks beside those of `mini`, to choose from and to compare with).
+`candidates` (networks in addition to those of `mini`, to choose from and to compare with).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     mini = stages.add_parser("mini", help="the mini ensemble from nothing, on simulated fields")
     candidates = stages.add_parser("candidates", help="more networks on the cells and labels of a finished mini")
     for stage in (mini, candidates):
-        stage.add_argument("--budget-minutes", type=float, help="scale all trainings to about so many minutes a process")
+        stage.add_argument("--budget-minutes", type=float, help="scale all trainings to about so many minutes per process")
     defaults = {mini: MINI_CONFIGS / "mini.json", candidates: MINI_CONFIGS / "candidates.json"}
     for stage in (segmentation, crops, cells, integrity, mini, candidates):
         default = defaults.get(stage)

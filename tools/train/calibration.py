@@ -52,8 +52,8 @@ def agreement(truths: Sequence[NDArray], founds: Sequence[NDArray], threshold: f
 def countable(cells: NDArray, counted: NDArray, found: NDArray) -> tuple[NDArray, NDArray]:
     """The true and the found cells of a field without those that count neither way.
 
-    True cells that are less than half visible are no ground truth; a found cell is left out with them if more than half
-    of it lies on them.
+    True cells that are less than half visible are not ground truth; a found cell is left out with them if more than half
+    of it is on them.
 
     Args:
         cells: (H, W) true instance map.

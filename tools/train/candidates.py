@@ -1,4 +1,4 @@
-"""Stage `candidates`: networks beside those of a finished `mini`, to choose an ensemble from and to compare labels.
+"""Stage `candidates`: networks in addition to those of a finished `mini`, to choose an ensemble from and to compare labels.
 
 They share its cells, labels and settings; each is named with the network that it is trained like. `<work>/candidates`
 becomes a weights folder with the whole ensemble and all of them:
@@ -8,7 +8,7 @@ becomes a weights folder with the whole ensemble and all of them:
     python -m tools.evaluate --fields FIELDS --work RUN/work --weights WORK/candidates --output OUT
 
 The candidate with `whole_fields`, the whole-image classifier to compare with, gets the folder `<work>/whole_image` for
-itself, as it predicts other cells: label maps of one cell a field, which `tools.train crops` writes into `labels/` of the
+itself, as it predicts other cells: label maps of one cell per field, which `tools.train crops` writes into `labels/` of the
 set that it makes with `"whole_fields": true`.
 
     hcpl predict FIELDS --weights WORK/whole_image --labels SET/labels --output WHOLE/submission.csv --work WHOLE/work

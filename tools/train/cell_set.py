@@ -1,7 +1,7 @@
 """A training set of cells on disk: crops in shards, image labels by field, nothing large in memory.
 
-The crops are made by the pipeline's own field stage, so that networks learn on exactly what they will be given. In
-memory are some tens of bytes a field; crops and labels of cells stay memory-mapped.
+The crops are made by the code of a run (`pipeline/field_work.py`), so that networks learn on exactly what they will be
+given. In memory are some tens of bytes per field; crops and labels of cells stay memory-mapped.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class CellSource:
 
     Attributes:
         fields: folder with the images.
-        table: CSV with one row a field.
+        table: CSV with one row per field.
         masks: folder of `<ID>_cells.png` label maps.
         segmentator: a weights folder, whose networks segment instead.
         whole_fields: takes each field as one cell instead, for a classifier of whole images.
-        pixel_size: um a pixel of the images.
+        pixel_size: um per pixel of the images.
         crop_size: side of the stored crops, px: the largest input of the networks to be trained.
         id_column, label_column: of the table.
         group_column: fields of one group (an antibody, a cell line) never fall into different folds; None makes every
@@ -194,7 +194,7 @@ def read_table(source: CellSource, classes: ClassList = HPA_CLASSES) -> tuple[di
         classes: the K classes that ids mean.
 
     Raises:
-        InputError: for a missing column, or a label that is no class id and not in the class map.
+        InputError: for a missing column, or a label that is not a class id and not in the class map.
     """
     table = pd.read_csv(source.table, dtype=str, keep_default_na=False)
     columns = [source.id_column, source.label_column, *([source.group_column] if source.group_column else [])]

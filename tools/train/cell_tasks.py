@@ -25,7 +25,7 @@ class LossSettings:
 
     Attributes:
         image, cell: W1 and W2 of a DSA's image and cell stream (paper: W2 = 0.2 W1).
-        focal: weight of the focal loss of CLA and CLH beside the weighted cross-entropy. Our choice.
+        focal: weight of the focal loss of CLA and CLH next to the weighted cross-entropy. Our choice.
         gamma: of the focal loss. Our choice.
         rare_power, rare_largest: of :func:`tools.train.losses.class_weights`. Our choice.
     """
@@ -57,7 +57,7 @@ class GrowthSettings:
 
 @dataclasses.dataclass(frozen=True)
 class CellBatch:
-    """Cells as they lie in the store, and their labels.
+    """Cells as they are in the store, and their labels.
 
     Attributes:
         crops: (n, S, S, 4) uint8.

@@ -38,8 +38,8 @@ class CellTraining:
     Attributes:
         network: a :class:`NetworkSpec` as a mapping, or the name of one in the `ensemble.json` of the weights folder.
         run: how it is trained.
-        images, cells: a DSA's batch: fields a step and device, and at most so many cells of each (paper: 20).
-        batch: cells a step and device for CLA and CLH.
+        images, cells: a DSA's batch: fields per step and device, and at most so many cells of each (paper: 20).
+        batch: cells per step and device for CLA and CLH.
         loss, augmentation, growth: see there.
         folds, fold_seed: of the out-of-fold predictions.
         pretrained: safetensors file with the weights of the timm base (as timm publishes them, three input channels or
@@ -72,7 +72,7 @@ class CellTraining:
         """The network to train.
 
         Raises:
-            SettingsError: if the ensemble has no network of that name, or it is no classifier.
+            SettingsError: if the ensemble has no network of that name, or it is not a classifier.
         """
         if isinstance(self.network, str):
             known = {network.name: network for network in read_ensemble(weights).networks}
@@ -97,7 +97,7 @@ def train_cells(
         work: gets a folder of the network's name with checkpoints, curves and, with `predict`, `predictions/`.
         weights: the weights folder to publish into; also where a network's name is looked up.
         labels: soft labels of the cells from `tools.relabel`; None inherits the image's.
-        predict: None trains on all fields and publishes. "out-of-fold" trains one network a fold and predicts the fields
+        predict: None trains on all fields and publishes. "out-of-fold" trains one network per fold and predicts the fields
             that it has not seen; "in-sample" trains on all and predicts all. Neither publishes.
     """
     spec = settings.spec(weights)
@@ -151,7 +151,7 @@ def load_pretrained(module: nn.Module, path: Path) -> None:
         names = set(file.keys())
         missing = [name for name in targets if name not in names and not name.endswith("num_batches_tracked")]
         if missing:
-            raise WeightsError(f"{path} lacks {len(missing)} tensors of the base, for instance {missing[0]}")
+            raise WeightsError(f"{path}: {len(missing)} tensors of the base are missing, for instance {missing[0]}")
         with torch.no_grad():
             for name, target in targets.items():
                 if name not in names:

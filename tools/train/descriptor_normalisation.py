@@ -1,8 +1,8 @@
 """Classifiers that learn on standardised descriptors, and become plain ones when the training ends.
 
 The descriptors of the paper's pooling are positive and, of a base that starts at random, much the same for all cells: a
-linear layer on them learns slowly. Standardising them by the batch (our choice) mends that. It is an affine map in
-front of a linear layer, so that after the training it is folded into that layer's weights: the network that is
+linear layer on them learns slowly. Standardising them by the batch (our choice) corrects that. It is an affine map in
+front of a linear layer, so that after the training it is fused into that layer's weights: the network that is
 published is the paper's, without any trace of it.
 """
 
@@ -44,7 +44,7 @@ class StandardisedClassifier(nn.Module):
         )
 
     @torch.no_grad()
-    def folded(self) -> Classifier:
+    def fused(self) -> Classifier:
         """The plain classifier, changed in place, that gives the same logits for the descriptors as they are."""
         weight = self.classifier.weight / (self.variance + _LEAST_VARIANCE).sqrt()
         self.classifier.bias.sub_(weight @ self.mean)
@@ -63,4 +63,4 @@ def fold_classifiers(network: nn.Module) -> None:
     """Undo :func:`standardise_classifiers` without changing what the network computes in evaluation."""
     for name, child in list(network.named_children()):
         if isinstance(child, StandardisedClassifier):
-            setattr(network, name, child.folded())
+            setattr(network, name, child.fused())

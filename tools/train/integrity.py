@@ -41,7 +41,7 @@ class IntegrityTraining:
 
     Attributes:
         run: how the completeness network is trained.
-        batch: its cells a step and device.
+        batch: its cells per step and device.
         augmentation: of its cells.
         corruption: the simulated good and bad cells of the geometry module.
         table: CSV of hand-labelled cells instead, with the columns of `FEATURES` and `good` (0 or 1).
@@ -76,7 +76,7 @@ class CompletenessTask:
         module: the completeness network.
         spec: what it is.
         cells: the set; only cells that do not touch the frame are cut, since of others it is not known how much is left.
-        batch: cells a step.
+        batch: cells per step.
         augmentation: after the cut.
         seed: of the choice and the cuts.
         identity: see :class:`tools.train.loop.Task`.

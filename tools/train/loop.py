@@ -1,7 +1,7 @@
 """The training loop of every stage: Adam, cosine schedule, precision and devices by Lightning Fabric, exact resumption.
 
 What happens in a step depends on the settings, the seed and the step's number only: the batch, the augmentation and the
-learning rate are functions of them, and the global generator is seeded anew for each step. A checkpoint is therefore
+learning rate are functions of them, and the global generator is seeded again for each step. A checkpoint is therefore
 the weights, the optimiser's state and a number, and a resumed run equals an uninterrupted one.
 """
 
@@ -84,7 +84,7 @@ class Task(Protocol):
 
     Attributes:
         module: the network; its forward pass is what `losses` calls, so that several devices can share it.
-        identity: what the result depends on beside the run's settings, as JSON values; a checkpoint of another identity
+        identity: what the result depends on besides the run's settings, as JSON values; a checkpoint of another identity
             is refused.
     """
 
@@ -288,7 +288,7 @@ def _restore(folder: Path, fingerprint: str, module: nn.Module, optimizer: Any, 
     if state["fingerprint"] != fingerprint:
         raise TrainingError(
             f"{path} is of a training with other settings or data ({state['fingerprint']}); expected {fingerprint}. "
-            "Use another work folder, or delete the checkpoint to begin anew"
+            "Use another work folder, or delete the checkpoint to begin again"
         )
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])

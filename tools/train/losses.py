@@ -16,7 +16,7 @@ def class_weights(frequency: NDArray[np.floating], power: float, largest: float)
 
     Args:
         frequency: (C,) share of the examples that carry each class; a class without any gets the largest weight.
-        power: 0 = all alike, 1 = inversely proportional.
+        power: 0 = all equal, 1 = inversely proportional.
         largest: 1 or more.
 
     Returns:

@@ -86,7 +86,7 @@ class MiniTraining:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A network beside those of the ensemble: to choose from, or to compare with.
+    """A network in addition to those of the ensemble: to choose from, or to compare with.
 
     Attributes:
         name: its own.
@@ -281,7 +281,7 @@ def _labels(path: Path | None) -> list[str]:
 
 
 def _seconds(path: Path) -> float:
-    """Seconds of training that a curve tells of."""
+    """Seconds of training, as a curve records them."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     return float(rows[-1]["seconds"]) if rows else 0.0

@@ -29,7 +29,7 @@ class StoredPredictions:
     """One network's predictions of a cell set, memory-mapped; rows that are not predicted yet are nan.
 
     Attributes:
-        folder: where they lie.
+        folder: where they are.
         prob_cell: (N, 19) float16.
         prob_image: (F, 19) float16, of a DSA's image stream; nan for other kinds.
         out_of_fold: whether every row comes from a network that was not trained on its field.
@@ -76,7 +76,7 @@ def predict_fields(
     """Predict some fields of a set and note that this part is there.
 
     Args:
-        module: the network; its normalisation is folded away, so it can be trained no further.
+        module: the network; its normalisation is fused, so it cannot be trained further.
         spec: what it is.
         cells: the set.
         fields: which of its fields.
@@ -118,7 +118,7 @@ def predicted(folder: Path, part: str) -> bool:
 
 
 def _array(path: Path, rows: int) -> np.memmap:
-    """An (rows, 19) float16 file, full of nan where it is made anew."""
+    """An (rows, 19) float16 file, full of nan where it is new."""
     if path.is_file():
         array = np.lib.format.open_memmap(path, mode="r+")
         if array.shape == (rows, len(HPA_CLASSES)):

@@ -38,7 +38,7 @@ class SegmentationTraining:
         nuclei, cell: how each is trained.
         fields: what they are trained on.
         crop: side of the training crops, px at 0.32 um.
-        batch: crops a step and device.
+        batch: crops per step and device.
         class_weights: of background, border, interior in the cross-entropy. Our choice.
         calibration_fields, calibration_seed: fresh fields on which the cut is chosen and the figures are measured.
         weights_dtype: "float16" or "float32".

@@ -44,7 +44,7 @@ def make_fields(settings: FieldSettings, folder: Path, processes: int) -> list[P
     """Make the fields that the folder does not have yet.
 
     Returns:
-        One file a field: `(5, size, size) uint8`, red, yellow, blue, nuclei classes, cell classes.
+        One file per field: `(5, size, size) uint8`, red, yellow, blue, nuclei classes, cell classes.
 
     Raises:
         SettingsError: if the folder holds fields of other settings.
@@ -84,7 +84,7 @@ class Crops:
         paths: the fields' files.
         which: "nuclei" (blue three times) or "cell" (red, yellow, blue).
         size: side of a crop, px; a multiple of 32.
-        count: crops a batch.
+        count: crops per batch.
         seed: of the choice and the augmentation.
     """
 

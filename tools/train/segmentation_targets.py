@@ -13,9 +13,9 @@ def class_targets(labels: NDArray[np.int32], radius: int) -> NDArray[np.uint8]:
     """Background, border and interior of an instance map.
 
     The published post-processing floods a cell's interior from its nucleus and then grows it into the border class, so
-    interior and border together must end where the cell ends, and the border must lie between cells that touch. Border
+    interior and border together must end where the cell ends, and the border must be between cells that touch. Border
     is therefore (our choice; the published training data is not available) a cell's pixels within `radius` of
-    something else, and the gaps so narrow that two cells are within `radius` of one pixel. The frame's edge is no
+    something else, and the gaps so narrow that two cells are within `radius` of one pixel. The frame's edge is not a
     border: a cut cell goes on behind it.
 
     Args:

@@ -57,7 +57,7 @@ class PlanesReader:
         """The field, (4, H, W) uint8 or uint16, channels red, green, blue, yellow.
 
         Raises:
-            FieldError: if a channel is missing, truncated, empty, no PNG, TIFF or JPEG, not 8 or 16 bit unsigned, too
+            FieldError: if a channel is missing, truncated, empty, not a PNG, TIFF or JPEG, not 8 or 16 bit unsigned, too
                 small or large, coloured without its own colour, or of another size or orientation than the others. All
                 channels' problems are named.
         """
@@ -79,7 +79,7 @@ class PlanesReader:
             raise FieldError(files.id, f"the channels differ in size (width x height): {', '.join(sizes)}")
         if len(set(orientations)) > 1:
             tags = ", ".join(f"{channel} {tag}" for channel, tag in zip(CHANNELS, orientations, strict=True))
-            raise FieldError(files.id, f"the channels differ in their orientation tag: {tags}; save all alike")
+            raise FieldError(files.id, f"the channels differ in their orientation tag: {tags}; save all with the same one")
         if len({plane.dtype for plane in planes}) > 1:
             planes = [p if p.dtype == np.uint16 else p.astype(np.uint16) * np.uint16(257) for p in planes]
         return np.stack(planes)

@@ -1,4 +1,4 @@
-"""Read by every Python process of the fake Kaggle machine: what that machine lacks cannot be imported, and no socket opens.
+"""Read by every Python process of the fake Kaggle session: what its image does not have cannot be imported, no socket opens.
 
 `hcpl_kernel` and `kymatio` are found in the folders of `sys.path` only, never among the installed packages. Every try to
 open an internet socket or to look up a host fails, and is written down.
@@ -15,7 +15,7 @@ LOG = Path(os.environ["HCPL_TEST_NETWORK_LOG"])
 
 
 class BundleOnly:
-    """Finds the lacking packages where the notebook put them."""
+    """Finds the missing packages where the notebook put them."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -28,7 +28,7 @@ class BundleOnly:
 
 
 class LocalSocket(socket.socket):
-    """A socket of the machine's own processes; any other is refused."""
+    """A socket of the session's own processes; any other is refused."""
 
     def __init__(self, family=-1, type=-1, proto=-1, fileno=None):
         if fileno is None and family in (-1, socket.AF_INET, socket.AF_INET6):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.locate import locate_fields
 from hcpl_kernel.fields.stamps import ContentStamps
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """So many IDs are named where more are meant."""
+
+MAP_BYTES = 120
+NETWORK_BYTES = {"mini_unet": 450, "dpn_unet": 4000}
+"""Main memory that a pixel at the networks' resolution takes: input, class maps and the labelling's maps, and on a CPU the
+activations of the larger network as well. TODO"""
 
 
 def find_fields(settings: PredictSettings, sample: SampleSubmission | None, report: RunReport) -> list[FieldFiles]:
@@ -72,6 +78,7 @@ class Setup:
         ensemble: the weights folder.
         order: the networks in the order in which they run: the completeness network, then the classifiers.
         segmenter: of the fields.
+        depth: what 16-bit images are taken for.
         keys: of the results.
         crop_size: side of the stored crops, px: the largest input of any network.
     """
@@ -79,12 +86,18 @@ class Setup:
     ensemble: Ensemble
     order: tuple[NetworkSpec, ...]
     segmenter: Segmenter
+    depth: BitDepth
     keys: Keys
     crop_size: int
 
 
 def make_setup(
-    settings: PredictSettings, ensemble: Ensemble, precision: str, device: torch.device | None, stamps: ContentStamps
+    settings: PredictSettings,
+    ensemble: Ensemble,
+    precision: str,
+    depth: BitDepth,
+    device: torch.device | None,
+    stamps: ContentStamps,
 ) -> Setup:
     """Choose networks and segmenter; nothing is loaded yet.
 
@@ -92,6 +105,7 @@ def make_setup(
         settings: of the run.
         ensemble: its weights.
         precision: what the engine computes descriptors in.
+        depth: what 16-bit images are taken for.
         device: that segments; None where only the keys are wanted and nothing is computed.
         stamps: of the content of files.
 
@@ -101,8 +115,8 @@ def make_setup(
     """
     order = (ensemble.completeness, *by_value_per_second(ensemble.networks, settings.views))
     segmenter = _segmenter(settings, ensemble, precision, device)
-    keys = Keys(settings, ensemble, order, segmenter, precision, stamps)
-    return Setup(ensemble, order, segmenter, keys, max(spec.input_size for spec in order))
+    keys = Keys(settings, depth, ensemble, order, segmenter, precision, stamps)
+    return Setup(ensemble, order, segmenter, depth, keys, max(spec.input_size for spec in order))
 
 
 def read_chosen(settings: PredictSettings) -> Ensemble:
@@ -151,7 +165,9 @@ def _segmenter(settings: PredictSettings, ensemble: Ensemble, precision: str, de
 
     parts = (ensemble.nuclei, ensemble.cell)
     identity = [settings.engine, precision, [[computed(p), resolve_sha256(ensemble.folder, p)] for p in parts]]
-    return HpaNetworks(load, identity, settings.pixel_size, settings.resolution)
+    on_cpu = device is not None and device.type == "cpu"
+    network_bytes = max(NETWORK_BYTES[part.architecture] for part in parts) if on_cpu else MAP_BYTES
+    return HpaNetworks(load, identity, settings.pixel_size, settings.resolution, network_bytes)
 
 
 def labels_folder_exists(folder: Path | None) -> None:

@@ -28,13 +28,19 @@ class HpaNetworks:
         identity: what the networks' maps depend on (hashes of the weights, their specs, the engine), for `stamp`.
         pixel_size: um per pixel of the images.
         resolution: one of :data:`hcpl_kernel.settings.RESOLUTIONS`.
+        network_bytes: of the main memory that one pixel at the networks' resolution takes, about, for `memory`.
 
     Raises:
         SettingsError: for an unknown resolution.
     """
 
     def __init__(
-        self, load: Callable[[], Segmentator], identity: Json, pixel_size: float = 0.08, resolution: str = "quarter"
+        self,
+        load: Callable[[], Segmentator],
+        identity: Json,
+        pixel_size: float = 0.08,
+        resolution: str = "quarter",
+        network_bytes: int = 0,
     ) -> None:
         if resolution not in RESOLUTIONS:
             raise SettingsError(f"resolution {resolution!r}, expected one of {', '.join(RESOLUTIONS)}")
@@ -42,6 +48,7 @@ class HpaNetworks:
         self._identity = identity
         self._pixel_size = pixel_size
         self._resolution = resolution
+        self._network_bytes = network_bytes
         self._segmentator: Segmentator | None = None
         self._device_lock = threading.Lock()
 
@@ -55,10 +62,12 @@ class HpaNetworks:
         """
         from hcpl_kernel.segmentation._allocation import is_gpu_out_of_memory, is_out_of_memory
         from hcpl_kernel.segmentation.labellers import LABELLERS
+        from hcpl_kernel.segmentation.labelling import seen_nuclei
 
         segmentator = self._loaded()
         try:
             nuclei_map, cell_map = self._maps(segmentator, image)
+            seen = seen_nuclei(nuclei_map)
             nuclei, cells = LABELLERS[self._resolution](nuclei_map, cell_map, output_shape=image.shape[1:])
         except (RuntimeError, MemoryError, cv2.error) as error:
             if not is_out_of_memory(error):
@@ -71,7 +80,14 @@ class HpaNetworks:
         count = int(cells.max(initial=0))
         if count > LARGEST_LABEL:
             raise FieldError(field_id, f"segmentation found {count} cells, a 16-bit label map holds {LARGEST_LABEL}")
-        return Labels(nuclei, cells)
+        return Labels(nuclei, cells, seen=seen)
+
+    def memory(self, shape: tuple[int, int]) -> int:
+        """The networks' activations, where they run on a CPU, and the maps at their resolution."""
+        from hcpl_kernel.segmentation.hpa_networks import STRIDE, network_shape
+
+        height, width = (side + 2 * STRIDE for side in network_shape(shape, self._pixel_size))
+        return self._network_bytes * height * width
 
     def stamp(self, field_id: str, stamps: Stamps) -> Json:
         """The networks, the pixel size and the resolution; the same for every field."""

@@ -17,6 +17,7 @@ from hcpl_kernel.engines import ENGINES
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.runtime.paths import check_output, check_work
 
+BIT_DEPTHS = ("auto", 8, 10, 12, 14, 16)
 RESOLUTIONS = ("quarter", "paper-half", "exact")
 VIEW_COUNTS = (1, 2, 4, 8)
 
@@ -56,6 +57,8 @@ class PredictSettings:
         listing: CSV with the columns ID, red, green, blue, yellow (one path per channel), instead of scanning the folder.
         suffixes: file name suffix of each channel, for instance `{"red": "_r"}`; absent channels keep `_<channel>`.
         pixel_size: micrometres per pixel of the input images, 0.005 to 5; the networks work at 0.08.
+        bit_depth: bits that 16-bit images use: 8, 10, 12, 14, 16, or "auto" to recognise it over the run (the rule:
+            `hcpl_kernel.fields.bit_depth`). A depth that is given also says that dim images are as dim as they look.
         labels: folder with `<ID>_cells.png` (and, where present, `<ID>_nuclei.png`) maps, used instead of segmenting.
         resolution: where the labelling works: "quarter", "paper-half" or "exact".
         time_limit: seconds, or a text such as "8h30m"; counted from the start that the run is told; None for no limit.
@@ -82,6 +85,7 @@ class PredictSettings:
     listing: Path | None = None
     suffixes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pixel_size: float = 0.08
+    bit_depth: str | int = "auto"
     labels: Path | None = None
     resolution: str = "quarter"
     time_limit: float | None = None
@@ -116,6 +120,7 @@ class PredictSettings:
     def _check(self) -> None:
         if not (_is_number(self.pixel_size) and 0.005 <= self.pixel_size <= 5):
             raise SettingsError(f"pixel_size is {self.pixel_size!r}, expected micrometres per pixel between 0.005 and 5")
+        _one_of("bit_depth", self.bit_depth, BIT_DEPTHS)
         _one_of("resolution", self.resolution, RESOLUTIONS)
         _one_of("engine", self.engine, ENGINES)
         if self.views is not None:

@@ -11,6 +11,7 @@ from hcpl_kernel.cli._parser import Parser, checked, path
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.runtime.paths import check_output, check_work
 from hcpl_kernel.settings import (
+    BIT_DEPTHS,
     ENGINES,
     RESOLUTIONS,
     VIEW_COUNTS,
@@ -45,6 +46,8 @@ def _add_predict(parser: Parser) -> None:
     add("--listing", type=path, metavar="CSV", help="CSV with ID,red,green,blue,yellow instead of scanning the folder")
     add("--suffixes", type=_suffixes, default={}, metavar="red=_r,...", help="file name suffix of each channel")
     add("--pixel-size", type=float, default=0.08, metavar="UM", help="micrometres per pixel (default 0.08)")
+    depths = ", ".join(map(str, BIT_DEPTHS[1:]))
+    add("--bit-depth", type=_bit_depth, default="auto", metavar="BITS", help=f"bits that 16-bit images use: auto, {depths}")
     add("--labels", type=path, metavar="DIR", help="take <ID>_cells.png maps from here instead of segmenting")
     add("--resolution", choices=RESOLUTIONS, default="quarter", help="where the labelling works")
     add("--time-limit", type=checked(parse_duration), metavar="8h30m", help="stop in time, counted from the start")
@@ -103,6 +106,13 @@ def report(options: argparse.Namespace) -> int:
         raise InputError(f"{options.folder} is not a folder; expected the work folder of `hcpl predict`")
     say(format_report(options.folder))
     return DONE
+
+
+def _bit_depth(text: str) -> str | int:
+    for value in BIT_DEPTHS:
+        if text == str(value):
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r}; expected {', '.join(map(str, BIT_DEPTHS))}")
 
 
 def _suffixes(text: str) -> dict[str, str]:

@@ -13,9 +13,11 @@ from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import FieldError, HcplError
+from hcpl_kernel.fields.bit_depth import BitDepth, measure_levels, to_full_range
 from hcpl_kernel.fields.files import FieldFiles
-from hcpl_kernel.fields.readers import field_size, read_field
+from hcpl_kernel.fields.readers import field_pixel_size, field_size, read_field
 from hcpl_kernel.integrity.geometry import geometry_features
+from hcpl_kernel.integrity.suspicions import suspicions
 from hcpl_kernel.pipeline.label_maps import write_label_map
 from hcpl_kernel.runtime.memory import MemoryShare, available_memory
 from hcpl_kernel.segmentation.interface import Segmenter
@@ -26,6 +28,10 @@ BYTES_PER_PIXEL = 48
 labelling's own maps. Measured as 40 to 46 on simulated fields of 2048 and 3072 px."""
 MEMORY_SHARE = 0.5
 """Part of the available memory that fields in work may take together (our choice)."""
+
+SCALE_TOLERANCE = 0.1
+"""By how much the pixel size that a file states may differ from the one that is used without a warning (our choice)."""
+AS_THEY_ARE = BitDepth(16, given=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +58,16 @@ class FieldWork:
         segmenter: gives the label maps.
         pixel_size: micrometres per input pixel.
         output: folder for the label maps.
+        depth: what 16-bit images are taken for; by default they are used as they are.
     """
 
-    def __init__(self, segmenter: Segmenter, pixel_size: float, output: Path) -> None:
+    def __init__(self, segmenter: Segmenter, pixel_size: float, output: Path, depth: BitDepth = AS_THEY_ARE) -> None:
         self._segmenter = segmenter
         self._pixel_size = pixel_size
         self._output = output
-        self._memory = MemoryShare(int(MEMORY_SHARE * available_memory()))
+        self._depth = depth
+        self._available = available_memory()
+        self._memory = MemoryShare(int(MEMORY_SHARE * self._available))
 
     def finish(self, files: FieldFiles, crop_size: int, expired: Callable[[], str | None]) -> FinishedField:
         """Do everything that one field needs before the networks; never raises for what is wrong with the field.
@@ -73,7 +82,10 @@ class FieldWork:
         if reason is not None:
             return _unusable(files, size, crop_size, reason, unfinished=True)
         height, width = size or (0, 0)
-        with self._memory.hold(BYTES_PER_PIXEL * height * width):
+        needed = BYTES_PER_PIXEL * height * width + self._segmenter.memory((height, width))
+        if needed > self._available:
+            return _unusable(files, size, crop_size, self._too_large(width, height, needed), unfinished=True)
+        with self._memory.hold(needed):
             try:
                 return self._finish(files, read_field(files), crop_size)
             except FieldError as error:
@@ -84,7 +96,14 @@ class FieldWork:
             except (HcplError, ValueError, RuntimeError, ArithmeticError, LookupError, cv2.error) as error:
                 return _unusable(files, size, crop_size, f"segmentation failed: {type(error).__name__}: {error}")
 
+    def _too_large(self, width: int, height: int, needed: int) -> str:
+        return (
+            f"{width} x {height} px at {self._pixel_size:g} um need about {needed / 2**30:.1f} GiB of memory, "
+            f"{self._available / 2**30:.1f} GiB are free; is --pixel-size right, and can other programs be closed?"
+        )
+
     def _finish(self, files: FieldFiles, image: np.ndarray, crop_size: int) -> FinishedField:
+        image, unusual = to_full_range(files.id, image, measure_levels(image), self._depth)
         labels = self._segmenter.labels(files.id, image)
         table = measure_cells(labels.cells, labels.nuclei)
         crops = crop_cells(to_display_bytes(image), labels.cells, table, crop_size)
@@ -96,8 +115,19 @@ class FieldWork:
         stamps = {name: write_label_map(self._output / name, values) for name, values in maps.items()}
         masks = [strings[int(cell)] for cell in table.cell]
         height, width = image.shape[1:]
-        record = FieldRecord(files.id, height, width, None, tuple(labels.warnings), table, masks, features)
+        scale = _other_scale(field_pixel_size(files), self._pixel_size)
+        warnings = (*unusual, *scale, *labels.warnings, *suspicions(image, labels.seen, table, self._pixel_size))
+        record = FieldRecord(files.id, height, width, None, warnings, table, masks, features)
         return FinishedField(record, crops, stamps)
+
+
+def _other_scale(stated: float | None, given: float) -> tuple[str, ...]:
+    """A warning where a file states another pixel size than the one that is used."""
+    if stated is None or abs(stated - given) <= SCALE_TOLERANCE * given:
+        return ()
+    return (
+        f"its files state {stated:.4g} um per pixel, {given:g} are used: give --pixel-size {stated:.4g} if that is right",
+    )
 
 
 def _size(files: FieldFiles) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hcpl_kernel
+from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import stamp_field
 from hcpl_kernel.fields.stamps import ContentStamps
@@ -69,6 +70,7 @@ class Keys:
 
     Args:
         settings: of the run.
+        depth: what its 16-bit images are taken for.
         ensemble: its weights.
         networks: every network that is to run, the completeness network included.
         segmenter: of its fields.
@@ -79,6 +81,7 @@ class Keys:
     def __init__(
         self,
         settings: PredictSettings,
+        depth: BitDepth,
         ensemble: Ensemble,
         networks: Sequence[NetworkSpec],
         segmenter: Segmenter,
@@ -88,7 +91,7 @@ class Keys:
         self._ensemble = ensemble
         self._segmenter = segmenter
         self._stamps = stamps
-        self._fields = digest(hcpl_kernel.__version__, settings.pixel_size)
+        self._fields = digest(hcpl_kernel.__version__, settings.pixel_size, dataclasses.asdict(depth))
         self.predictions: dict[str, str] = {
             spec.name: digest(
                 computed_values(spec),

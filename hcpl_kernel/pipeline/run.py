@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hcpl_kernel.errors import HcplError, InputError, describe
+from hcpl_kernel.fields.bit_depth import settle
 from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.weights import resolve_sha256, verify_parts
@@ -23,7 +24,7 @@ from hcpl_kernel.pipeline.results import Outputs
 from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.pipeline.setup import Setup, find_fields, make_setup, read_chosen, some
 from hcpl_kernel.pipeline.store import Store
-from hcpl_kernel.pipeline.workspace import Workspace, comparable
+from hcpl_kernel.pipeline.workspace import Plan, Workspace, comparable
 from hcpl_kernel.runtime.atomic import remove_stale
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission.writing import read_sample
@@ -107,7 +108,7 @@ def assemble(work: Path, output: Path) -> RunResult:
     report = RunReport(settings=settings.as_plain())
     with _refusals_named(), workspace.opened(shared=True), _reported(workspace, report):
         _prepare_place(output)
-        return _Run(settings, workspace, report).assemble(sorted({plan.precision for plan in plans}))
+        return _Run(settings, workspace, report).assemble(plans)
 
 
 def _prepare_place(output: Path) -> None:
@@ -201,7 +202,7 @@ class _Run:
         if plan is None:
             return None
         self._report.device = plan.device
-        setup = make_setup(self._settings, ensemble, plan.precision, None, self._stamps)
+        setup = make_setup(self._settings, ensemble, plan.precision, plan.depth, None, self._stamps)
         finished = self._find(setup, store, mine, RunReport())
         for spec in setup.order:
             self._report.network(spec.name)
@@ -235,8 +236,11 @@ class _Run:
         engine = get_engine(settings.engine)
         for device in devices:
             engine.check(device)
-        setup = make_setup(settings, ensemble, engine.precision(devices[0]), devices[0], self._stamps)
-        self._workspace.write_plan(settings, engine.precision(devices[0]), report.device)
+        with report.stage("looking at bit depth"):
+            depth = settle(settings.bit_depth, [files for shard in self._shards for files in shard.files])
+        precision = engine.precision(devices[0])
+        setup = make_setup(settings, ensemble, precision, depth, devices[0], self._stamps)
+        self._workspace.write_plan(Plan(settings, precision, report.device, depth))
         finished = self._find(setup, store, mine, report)
         for spec in setup.order:
             report.network(spec.name)
@@ -248,19 +252,20 @@ class _Run:
             improve = self._improve(finished, ensemble, inputs)
             if finished.places:
                 self._write(finished, ensemble, inputs, final=False)
-        work = FieldWork(setup.segmenter, settings.pixel_size, self._workspace.labels)
+        work = FieldWork(setup.segmenter, settings.pixel_size, self._workspace.labels, setup.depth)
         local = LocalRun(settings, setup, store, self._workspace, budget, report, devices, work)
         finished.places |= local.run(todo, improve)
         return finished
 
-    def assemble(self, precisions: Sequence[str]) -> RunResult:
+    def assemble(self, plans: Sequence[Plan]) -> RunResult:
         """Write the outputs from parts that are there."""
         ensemble = read_chosen(self._settings)
         self._describe_weights(ensemble)
         store = Store(self._workspace.parts)
         finished = Finished(store, {})
-        for precision in precisions:
-            setup = make_setup(self._settings, ensemble, precision, None, self._stamps)
+        precisions = sorted({plan.precision for plan in plans})
+        for precision, depth in sorted({(plan.precision, plan.depth) for plan in plans}, key=str):
+            setup = make_setup(self._settings, ensemble, precision, depth, None, self._stamps)
             finished.places = {**find_any(setup, store, self._shards, self._report).places, **finished.places}
         if len(precisions) > 1:
             self._report.degrade(f"parts were computed in different precisions: {', '.join(precisions)}")

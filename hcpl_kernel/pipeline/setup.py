@@ -7,6 +7,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.locate import locate_fields
 from hcpl_kernel.fields.stamps import ContentStamps
@@ -70,6 +71,7 @@ class Setup:
         ensemble: the weights folder.
         order: the networks in the order in which they run: the completeness network, then the classifiers.
         segmenter: of the fields.
+        depth: what 16-bit images are taken for.
         keys: of the results.
         crop_size: side of the stored crops, px: the largest input of any network.
     """
@@ -77,12 +79,18 @@ class Setup:
     ensemble: Ensemble
     order: tuple[NetworkSpec, ...]
     segmenter: Segmenter
+    depth: BitDepth
     keys: Keys
     crop_size: int
 
 
 def make_setup(
-    settings: PredictSettings, ensemble: Ensemble, precision: str, device: torch.device | None, stamps: ContentStamps
+    settings: PredictSettings,
+    ensemble: Ensemble,
+    precision: str,
+    depth: BitDepth,
+    device: torch.device | None,
+    stamps: ContentStamps,
 ) -> Setup:
     """Choose networks and segmenter; nothing is loaded yet.
 
@@ -90,6 +98,7 @@ def make_setup(
         settings: of the run.
         ensemble: its weights.
         precision: what the engine computes descriptors in.
+        depth: what 16-bit images are taken for.
         device: that segments; None where only the keys are wanted and nothing is computed.
         stamps: of the content of files.
 
@@ -102,8 +111,8 @@ def make_setup(
         ensemble, settings.labels, settings.pixel_size, settings.resolution, settings.engine, precision, device
     )
     segmenter = make_segmenter("hpa" if settings.labels is None else "given", request)
-    keys = Keys(settings, ensemble, order, segmenter, precision, stamps)
-    return Setup(ensemble, order, segmenter, keys, max(spec.input_size for spec in order))
+    keys = Keys(settings, depth, ensemble, order, segmenter, precision, stamps)
+    return Setup(ensemble, order, segmenter, depth, keys, max(spec.input_size for spec in order))
 
 
 def read_chosen(settings: PredictSettings) -> Ensemble:

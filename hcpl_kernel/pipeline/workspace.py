@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.pipeline.report import FILE_NAME
 from hcpl_kernel.runtime.atomic import atomic_open, remove_stale
 from hcpl_kernel.settings import Part, PredictSettings, from_mapping, read_json
@@ -21,25 +22,33 @@ from hcpl_kernel.settings import Part, PredictSettings, from_mapping, read_json
 _BUSY = (errno.EAGAIN, errno.EACCES)
 
 
-PLAN_SCHEMA = 1
+PLAN_SCHEMA = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run was asked for, what its devices are, and the precision that they compute descriptors in."""
+    """What a run was asked for and what it found out.
+
+    Attributes:
+        settings: as given.
+        precision: what its devices compute descriptors in.
+        device: in words.
+        depth: what its 16-bit images were taken for.
+    """
 
     settings: PredictSettings
     precision: str
     device: str
+    depth: BitDepth
 
 
 def _read_plan(path: Path) -> Plan:
     values = read_json(path, PLAN_SCHEMA)
     try:
         settings = from_mapping(PredictSettings, values["settings"], where=str(path))
-        return Plan(settings, values["precision"], values["device"])
+        return Plan(settings, values["precision"], values["device"], BitDepth(**values["depth"]))
     except (KeyError, TypeError) as error:
-        raise SettingsError(f"{path} lacks {error}") from error
+        raise SettingsError(f"{path} has no {error}") from error
 
 
 def comparable(settings: PredictSettings) -> PredictSettings:
@@ -141,10 +150,16 @@ class Workspace:
         """The run report; a `--part` run has one of its own."""
         return self.folder / (FILE_NAME if self._part is None else f"run_report_{_of(self._part)}.json")
 
-    def write_plan(self, settings: PredictSettings, precision: str, device: str) -> None:
+    def write_plan(self, plan: Plan) -> None:
         """Leave what a repeated run and `hcpl assemble` need to know of this one."""
-        values = {"schema": PLAN_SCHEMA, "settings": settings.as_plain(), "precision": precision, "device": device}
-        with atomic_open(self._plan(settings.part)) as file:
+        values = {
+            "schema": PLAN_SCHEMA,
+            "settings": plan.settings.as_plain(),
+            "precision": plan.precision,
+            "device": plan.device,
+            "depth": dataclasses.asdict(plan.depth),
+        }
+        with atomic_open(self._plan(plan.settings.part)) as file:
             json.dump(values, file, indent=1)
 
     def plan_of(self, settings: PredictSettings) -> Plan | None:

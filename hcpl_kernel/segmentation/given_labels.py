@@ -74,6 +74,10 @@ class GivenLabels:
         nuclei, more = _read(field_id, nuclei_path, (height, width))
         return Labels(np.where(nuclei > 0, cells, 0), cells, warnings + more)
 
+    def memory(self, shape: tuple[int, int]) -> int:
+        """Nothing beside the maps."""
+        return 0
+
     def stamp(self, field_id: str, stamps: Stamps) -> Json:
         """The content stamps of the field's maps."""
         return stamp_given_labels(self._folder, field_id, stamps)

@@ -19,6 +19,11 @@ from hcpl_kernel.settings import RESOLUTIONS
 if TYPE_CHECKING:
     from hcpl_kernel.segmentation.hpa_networks import Maps, Segmentator
 
+MAP_BYTES = 120
+NETWORK_BYTES = {"mini_unet": 450, "dpn_unet": 4000}
+"""Main memory that a pixel at the networks' resolution takes: input, class maps and the labelling's maps, and on a CPU the
+activations of the larger network as well. TODO"""
+
 
 def make(request: SegmenterRequest) -> HpaNetworks:
     """The segmenter of an ensemble's two networks, as an engine computes them on a device."""
@@ -42,7 +47,10 @@ def make(request: SegmenterRequest) -> HpaNetworks:
 
     parts = (ensemble.nuclei, ensemble.cell)
     networks = [[computed_values(part), resolve_sha256(ensemble.folder, part)] for part in parts]
-    return HpaNetworks(load, [request.engine, request.precision, networks], request.pixel_size, request.resolution)
+    on_cpu = request.device is not None and request.device.type == "cpu"
+    network_bytes = max(NETWORK_BYTES[part.architecture] for part in parts) if on_cpu else MAP_BYTES
+    identity = [request.engine, request.precision, networks]
+    return HpaNetworks(load, identity, request.pixel_size, request.resolution, network_bytes)
 
 
 class HpaNetworks:
@@ -55,13 +63,19 @@ class HpaNetworks:
         identity: what the networks' maps depend on (hashes of the weights, their specs, the engine), for `stamp`.
         pixel_size: um per pixel of the images.
         resolution: one of :data:`hcpl_kernel.settings.RESOLUTIONS`.
+        network_bytes: of the main memory that one pixel at the networks' resolution takes, about, for `memory`.
 
     Raises:
         SettingsError: for an unknown resolution.
     """
 
     def __init__(
-        self, load: Callable[[], Segmentator], identity: Json, pixel_size: float = 0.08, resolution: str = "quarter"
+        self,
+        load: Callable[[], Segmentator],
+        identity: Json,
+        pixel_size: float = 0.08,
+        resolution: str = "quarter",
+        network_bytes: int = 0,
     ) -> None:
         if resolution not in RESOLUTIONS:
             raise SettingsError(f"resolution {resolution!r}, expected one of {', '.join(RESOLUTIONS)}")
@@ -69,6 +83,7 @@ class HpaNetworks:
         self._identity = identity
         self._pixel_size = pixel_size
         self._resolution = resolution
+        self._network_bytes = network_bytes
         self._segmentator: Segmentator | None = None
         self._device_lock = threading.Lock()
 
@@ -82,10 +97,12 @@ class HpaNetworks:
         """
         from hcpl_kernel.segmentation._allocation import is_gpu_out_of_memory, is_out_of_memory
         from hcpl_kernel.segmentation.labellers import LABELLERS
+        from hcpl_kernel.segmentation.labelling import seen_nuclei
 
         segmentator = self._loaded()
         try:
             nuclei_map, cell_map = self._maps(segmentator, image)
+            seen = seen_nuclei(nuclei_map)
             nuclei, cells = LABELLERS[self._resolution](nuclei_map, cell_map, output_shape=image.shape[1:])
         except (RuntimeError, MemoryError, cv2.error) as error:
             if not is_out_of_memory(error):
@@ -98,7 +115,14 @@ class HpaNetworks:
         count = int(cells.max(initial=0))
         if count > LARGEST_LABEL:
             raise FieldError(field_id, f"segmentation found {count} cells, a 16-bit label map holds {LARGEST_LABEL}")
-        return Labels(nuclei, cells)
+        return Labels(nuclei, cells, seen=seen)
+
+    def memory(self, shape: tuple[int, int]) -> int:
+        """The networks' activations, where they run on a CPU, and the maps at their resolution."""
+        from hcpl_kernel.segmentation.hpa_networks import STRIDE, network_shape
+
+        height, width = (side + 2 * STRIDE for side in network_shape(shape, self._pixel_size))
+        return self._network_bytes * height * width
 
     def stamp(self, field_id: str, stamps: Stamps) -> Json:
         """The networks, the pixel size and the resolution; the same for every field."""

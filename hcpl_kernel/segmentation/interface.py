@@ -23,6 +23,19 @@ Json = Any
 
 
 @dataclasses.dataclass(frozen=True)
+class SeenNuclei:
+    """The nuclei that a segmentation saw, whether or not its area limits kept them.
+
+    Attributes:
+        areas: (n,) float32, um2; touching ones count as one.
+        least: um2, what is smaller is deleted.
+    """
+
+    areas: NDArray[np.float32]
+    least: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Labels:
     """The label maps of one field, checked: compiled code indexes with their ids.
 
@@ -30,6 +43,7 @@ class Labels:
         nuclei: (H, W) int32, 0 = background, a nucleus carries its cell's id; None where nuclei are not known.
         cells: (H, W) int32, 0 = background, ids 1..65535; gaps are allowed.
         warnings: what is suspicious about maps that are used nevertheless, one sentence each.
+        seen: the nuclei before area limits; None where label maps were given.
 
     Raises:
         InputError: at construction, if a map has another shape or dtype, or ids outside of 0..65535.
@@ -38,6 +52,7 @@ class Labels:
     nuclei: NDArray[np.int32] | None
     cells: NDArray[np.int32]
     warnings: tuple[str, ...] = ()
+    seen: SeenNuclei | None = None
 
     def __post_init__(self) -> None:
         for name, labels in (("cells", self.cells), ("nuclei", self.nuclei)):
@@ -77,6 +92,10 @@ class Segmenter(Protocol):
         Raises:
             FieldError: if this field cannot be segmented; the run goes on without it.
         """
+        ...
+
+    def memory(self, shape: tuple[int, int]) -> int:
+        """Bytes of the main memory that `labels` takes for a field of this height and width, about, beside its maps."""
         ...
 
     def stamp(self, field_id: str, stamps: Stamps) -> Json:

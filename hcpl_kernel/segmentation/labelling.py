@@ -18,6 +18,10 @@ from hcpl_kernel.segmentation._exact import label_exact
 from hcpl_kernel.segmentation._hole_filling import fill_enclosed
 from hcpl_kernel.segmentation._maps import BLOCK, LabelMaps, above, checked_shape, frame, repeat_edge, seed_mask
 from hcpl_kernel.segmentation._watershed import flood
+from hcpl_kernel.segmentation.interface import SeenNuclei
+
+FULL_PIXEL_SIZE = 0.08
+"""um per pixel that the thresholds are meant for."""
 
 
 def label_cells(
@@ -70,6 +74,20 @@ def label_cells(
     number_in_order(cells, areas >= limits.CELL_AREA)
     visible, _ = connected_components(above(nuclei, 0) & above(cells, 0), limits.NUCLEUS_AREA / BLOCK**2, connectivity=8)
     return enlarge(cells, masks, visible, shape)
+
+
+def seen_nuclei(nuclei_map: NDArray[np.uint8]) -> SeenNuclei:
+    """The nuclei of a class map before any area limit but that of single specks, touching ones as one.
+
+    Args:
+        nuclei_map: (h, w, 3) uint8 at 0.32 um per pixel.
+    """
+    mask = above(nuclei_map[..., 2], limits.NUCLEUS_CUT)
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask), connectivity=4)
+    areas = statistics[1:, cv2.CC_STAT_AREA]
+    areas = areas[areas >= limits.NUCLEUS_OBJECT_AREA]
+    per_pixel = (BLOCK * FULL_PIXEL_SIZE) ** 2
+    return SeenNuclei((areas * per_pixel).astype(np.float32), limits.NUCLEUS_AREA * FULL_PIXEL_SIZE**2)
 
 
 def _nuclei(interior: NDArray[np.uint8], sure: NDArray[np.uint8]) -> tuple[NDArray[np.int32], int]:

@@ -78,6 +78,22 @@ def field_size(files: FieldFiles) -> tuple[int, int] | None:
         return None
 
 
+def field_bits(files: FieldFiles) -> int | None:
+    """Bits per sample of a field's files from headers, of several files the most; None where no header is readable."""
+    try:
+        return find_reader(files.reader).bits(files)
+    except Exception:  # noqa: BLE001 - a header that no decoder understands says nothing
+        return None
+
+
+def field_pixel_size(files: FieldFiles) -> float | None:
+    """Micrometres per pixel that a field's files state in their headers; None where they state none that is plausible."""
+    try:
+        return find_reader(files.reader).pixel_size(files)
+    except Exception:  # noqa: BLE001 - a header that no decoder understands says nothing
+        return None
+
+
 def stamp_field(files: FieldFiles, stamps: ContentStamps) -> list[Any]:
     """What the pixels of a field depend on, as values that JSON can hold: its reader's name and content stamps."""
     return [files.reader, *find_reader(files.reader).stamp(files, stamps)]

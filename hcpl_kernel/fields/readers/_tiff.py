@@ -75,6 +75,12 @@ def orientation(page: Any) -> int:
     return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
 
 
+def bits(page: Any) -> int:
+    """The bits per sample that a page is read with: 8 or 16."""
+    value = page.bitspersample
+    return 16 if isinstance(value, int) and value > 8 else 8
+
+
 def decode_page(page: Any, data: bytes, name: str) -> np.ndarray:
     """One page's samples as stored, without any rotation; WhiteIsZero is inverted and a palette applied.
 

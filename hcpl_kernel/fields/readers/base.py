@@ -35,6 +35,12 @@ class Reader(Protocol):
     def size(self, files: FieldFiles) -> tuple[int, int] | None:
         """Height and width in px, from headers only; None where no header is readable."""
 
+    def bits(self, files: FieldFiles) -> int | None:
+        """Bits per sample, 8 or 16 in what is read, from headers only; of several files the most. None where unknown."""
+
+    def pixel_size(self, files: FieldFiles) -> float | None:
+        """Micrometres per pixel, from headers only; None where no header holds a plausible one."""
+
     def read(self, files: FieldFiles) -> np.ndarray:
         """The field, (4, H, W) uint8 or uint16, channels red, green, blue, yellow.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from hcpl_kernel.errors import FieldError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import _tiff
+from hcpl_kernel.fields.readers._resolution import png_or_jpeg_pixel_size, tiff_pixel_size
 from hcpl_kernel.fields.readers.base import MAX_SIDE, Unreadable, check_sides, open_regular, stamp_file
 from hcpl_kernel.fields.stamps import ContentStamps
 
@@ -43,15 +46,16 @@ class PlanesReader:
 
     def size(self, files: FieldFiles) -> tuple[int, int] | None:
         """From the first channel with a readable header: a truncated file mostly still has its header."""
-        for channel in CHANNELS:
-            path = files.paths.get(channel)
-            if path is None:
-                continue
-            try:
-                return _header_size(path)
-            except Unreadable:
-                continue
-        return None
+        return next(((header.height, header.width) for header in _headers(files)), None)
+
+    def bits(self, files: FieldFiles) -> int | None:
+        """The most of any channel with a readable header."""
+        return max((header.bits for header in _headers(files)), default=None)
+
+    def pixel_size(self, files: FieldFiles) -> float | None:
+        """From the first channel whose TIFF, OME or ImageJ tags, PNG `pHYs` or JPEG density are plausible."""
+        sizes = (header.pixel_size for header in _headers(files))
+        return next((size for size in sizes if size is not None), None)
 
     def read(self, files: FieldFiles) -> np.ndarray:
         """The field, (4, H, W) uint8 or uint16, channels red, green, blue, yellow.
@@ -92,15 +96,44 @@ class PlanesReader:
 READER = PlanesReader()
 
 
-def _header_size(path: Path) -> tuple[int, int]:
+@dataclasses.dataclass(frozen=True)
+class _Header:
+    height: int
+    width: int
+    bits: int
+    pixel_size: float | None
+
+
+def _headers(files: FieldFiles) -> Iterator[_Header]:
+    """The readable headers of a field, in the channels' order."""
+    for channel in CHANNELS:
+        path = files.paths.get(channel)
+        if path is None:
+            continue
+        try:
+            yield _read_header(path)
+        except Unreadable:
+            continue
+
+
+def _read_header(path: Path) -> _Header:
     with open_regular(path) as file:
         magic = file.read(4)
         file.seek(0)
         if magic in _tiff.MAGICS:
             with _tiff.tiff_pages(file, path.name, most=1) as pages:
-                return pages[0].imagelength, pages[0].imagewidth
+                page = pages[0]
+                return _Header(page.imagelength, page.imagewidth, _tiff.bits(page), tiff_pixel_size(page))
         image = _open_header(file, path.name)
-        return image.height, image.width
+        bits = 16 if image.mode.startswith("I") or _is_deep_png(file) else 8
+        return _Header(image.height, image.width, bits, png_or_jpeg_pixel_size(image))
+
+
+def _is_deep_png(file: IO[bytes]) -> bool:
+    """Pillow reads 16-bit colour as 8 bits; the header chunk says what is stored."""
+    file.seek(0)
+    start = file.read(25)
+    return start.startswith(_PNG) and start[24] == 16
 
 
 def _read_channel(path: Path | None, channel: str) -> tuple[np.ndarray, int]:

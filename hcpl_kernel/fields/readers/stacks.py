@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,8 +14,11 @@ from hcpl_kernel.errors import FieldError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import _tiff
+from hcpl_kernel.fields.readers._resolution import tiff_pixel_size
 from hcpl_kernel.fields.readers.base import Unreadable, open_regular, stamp_file
 from hcpl_kernel.fields.stamps import ContentStamps
+
+T = TypeVar("T")
 
 
 class StacksReader:
@@ -39,14 +43,15 @@ class StacksReader:
 
     def size(self, files: FieldFiles) -> tuple[int, int] | None:
         """From the first page."""
-        path = files.paths.get("file")
-        if path is None:
-            return None
-        try:
-            with open_regular(path) as file, _tiff.tiff_pages(file, path.name, most=1) as pages:
-                return pages[0].imagelength, pages[0].imagewidth
-        except Unreadable:
-            return None
+        return _of_first_page(files, lambda page: (page.imagelength, page.imagewidth))
+
+    def bits(self, files: FieldFiles) -> int | None:
+        """From the first page."""
+        return _of_first_page(files, _tiff.bits)
+
+    def pixel_size(self, files: FieldFiles) -> float | None:
+        """From the OME or ImageJ description or the resolution tags of the first page."""
+        return _of_first_page(files, tiff_pixel_size)
 
     def read(self, files: FieldFiles) -> np.ndarray:
         """The field, (4, H, W) uint8 or uint16, channels red, green, blue, yellow.
@@ -70,6 +75,17 @@ class StacksReader:
 
 
 READER = StacksReader()
+
+
+def _of_first_page(files: FieldFiles, ask: Callable[[Any], T]) -> T | None:
+    path = files.paths.get("file")
+    if path is None:
+        return None
+    try:
+        with open_regular(path) as file, _tiff.tiff_pages(file, path.name, most=1) as pages:
+            return ask(pages[0])
+    except Unreadable:
+        return None
 
 
 def _decode(data: bytes, path: Path) -> np.ndarray:

@@ -29,8 +29,8 @@ from tools._wheelhouse import build_package_wheel, rebuild_wheel
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLE = "hcpl-kernel"
 METADATA_NAME = "dataset-metadata.json"
-LACKING = {"kymatio": "0.3.0"}
-"""What is missing in Kaggle's image of the package's requirements; what these require in turn is there or not imported."""
+NOT_ON_KAGGLE = {"kymatio": "0.3.0"}
+"""Wheels that come along because Kaggle's image does not have them; what they require in turn is there or not imported."""
 CODE_LIMIT = 5_000_000
 """Bytes that all but the weights may take."""
 
@@ -50,7 +50,7 @@ def build_bundle(out: Path, weights: Path, owner: str) -> Path:
     """
     folder = _fresh(out / BUNDLE)
     build_package_wheel(ROOT, folder)
-    for distribution, version in LACKING.items():
+    for distribution, version in NOT_ON_KAGGLE.items():
         rebuild_wheel(distribution, version, folder)
     shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
     code = sum(path.stat().st_size for path in folder.iterdir())

@@ -126,7 +126,7 @@ def test_gpus_that_crash_or_say_nothing() -> None:
     assert "did not end in time" in diagnose(Outcome("cuda:1", None, None)).found
 
 
-def test_every_gpu_is_probed_by_itself() -> None:
+def test_every_gpu_is_checked_by_itself() -> None:
     checked = []
 
     def check(device: str) -> Outcome:

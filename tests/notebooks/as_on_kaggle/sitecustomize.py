@@ -10,7 +10,7 @@ import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-LACKING = ("hcpl_kernel", "kymatio", "appdirs")
+NOT_ON_KAGGLE = ("hcpl_kernel", "kymatio", "appdirs")
 LOG = Path(os.environ["HCPL_TEST_NETWORK_LOG"])
 
 
@@ -19,7 +19,7 @@ class BundleOnly:
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if path is not None or name not in LACKING:
+        if path is not None or name not in NOT_ON_KAGGLE:
             return None
         spec = PathFinder.find_spec(name, [entry for entry in sys.path if "site-packages" not in entry])
         if spec is None:

@@ -100,7 +100,7 @@ def measure_levels(image: NDArray) -> Levels:
 
 
 def _native(image: NDArray) -> list[bool]:
-    """Whether each channel has values of its own depth: 8-bit ones beside 16-bit ones come multiplied by 257."""
+    """Whether each channel has values of its own depth: 8-bit ones next to 16-bit ones come multiplied by 257."""
     if image.dtype == np.uint8:
         return [True] * len(image)
     return [bool((plane[::8, ::8] % _EIGHT_TO_SIXTEEN).any() or (plane % _EIGHT_TO_SIXTEEN).any()) for plane in image]

@@ -1,7 +1,7 @@
 """What is suspicious about a field that was read and segmented without an error: wrong channels, wrong scale, no cells.
 
 All limits are our choice, set on 64 real HPA fields and 60 simulated ones so that none of them is suspected; the extremes
-found there are given beside each limit.
+found there are given next to each limit.
 """
 
 from __future__ import annotations

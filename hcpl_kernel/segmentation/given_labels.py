@@ -75,7 +75,7 @@ class GivenLabels:
         return Labels(np.where(nuclei > 0, cells, 0), cells, warnings + more)
 
     def memory(self, shape: tuple[int, int]) -> int:
-        """Nothing beside the maps."""
+        """Nothing in addition to the maps."""
         return 0
 
     def stamp(self, field_id: str, stamps: Stamps) -> Json:

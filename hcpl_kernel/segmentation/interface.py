@@ -95,7 +95,7 @@ class Segmenter(Protocol):
         ...
 
     def memory(self, shape: tuple[int, int]) -> int:
-        """Bytes of the main memory that `labels` takes for a field of this height and width, about, beside its maps."""
+        """About how many bytes of main memory `labels` takes for a field of this height and width, without its maps."""
         ...
 
     def stamp(self, field_id: str, stamps: Stamps) -> Json:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 WRITES = ("os.rename", "os.link", "os.mkdir")
-"""Events of Python's auditing that change a folder, beside opening for writing."""
+"""Events of Python's auditing that change a folder, in addition to opening for writing."""
 REMOVALS = ("os.remove", "os.rmdir")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 

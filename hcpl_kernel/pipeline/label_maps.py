@@ -31,7 +31,7 @@ def label_maps_stand(folder: Path, written: Mapping[str, str]) -> bool:
 
     Args:
         folder: of the label maps.
-        written: per file name its size, time and hash, as :class:`FinishedField` has them. A file of another time, such
+        written: per file name its size, time and hash, as :func:`write_label_map` gives them. A file of another time, such
             as a copy, is read and compared by its hash.
     """
     return all(_stands(os.path.join(folder, name), stamp) for name, stamp in written.items())

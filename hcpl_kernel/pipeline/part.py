@@ -126,7 +126,7 @@ def load_part(path: Path) -> Part:
         predictions = {name: _prediction(path, arrays, name) for name in header["networks"]}
         return Part(cut, predictions, header["networks"], arrays["integrity"], arrays["prob"])
     except (KeyError, TypeError) as error:
-        raise DamagedFile(f"{path.name} lacks {error}") from error
+        raise DamagedFile(f"{path.name} has no {error}") from error
 
 
 def _pack(cut: CutShard) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -35,7 +35,7 @@ class Pieces:
     def put_cut(self, cut: CutShard, crops: CropFile) -> None:
         """Keep a cut shard and the crops that were written for it."""
         self._make_folder()
-        for path in (self._cut, self._crops):  # never new crops beside the old record of them
+        for path in (self._cut, self._crops):  # never new crops with the old record of them
             remove_any(path)
         crops.move_to(self._crops)
         with atomic_path(self._cut, sync=False) as temporary:
@@ -71,7 +71,7 @@ class Pieces:
 
         Args:
             network: its name.
-            key: what the prediction depends on beside what the network saw.
+            key: what the prediction depends on besides what the network saw.
             seen: what of the shard the network saw (:func:`seen_of`).
 
         Raises:

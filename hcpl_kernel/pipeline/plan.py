@@ -102,10 +102,10 @@ class Keys:
             )
             for spec in networks
         }
-        """Per network: what its prediction depends on beside the shard and the size of its crops."""
+        """Per network: what its prediction depends on besides the shard and the size of its crops."""
 
     def of_field(self, files: FieldFiles) -> list[Any]:
-        """What one field's label maps and crops depend on beside the settings."""
+        """What one field's label maps and crops depend on besides the settings."""
         return [files.id, stamp_field(files, self._stamps), self._segmenter.stamp(files.id, self._stamps)]
 
     def of_shard(self, shard: Shard) -> str:
@@ -113,7 +113,7 @@ class Keys:
         return digest(self._fields, [self.of_field(files) for files in shard.files])
 
     def of_outcome(self, networks: Mapping[str, str], crop_size: int, unfinished: Sequence[str] = ()) -> str:
-        """What a part depends on beside its shard.
+        """What a part depends on besides its shard.
 
         Args:
             networks: the networks that ran, the completeness network included, with their prediction keys.

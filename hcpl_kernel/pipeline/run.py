@@ -128,7 +128,7 @@ def _refusals_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{describe(error)}; mend that, and the same command goes on where it stopped") from error
+        raise InputError(f"{describe(error)}; once that is repaired, the same command continues where it stopped") from error
     except DamagedFile as error:
         raise InputError(f"the work folder was changed during the run: {error}; the same command makes it again") from error
 
@@ -346,7 +346,7 @@ class _Run:
             self._report.degrade(f"untrained weights in {ensemble.name!r}, whose output means nothing: {which}")
 
     def _judge(self, finished: Finished, mine: Sequence[Shard], ensemble: Ensemble) -> None:
-        """Say what the result lacks.
+        """Say what is missing from the result.
 
         Raises:
             InputError: if no field at all could be used.

@@ -129,7 +129,7 @@ def read_chosen(settings: PredictSettings) -> Ensemble:
     for name in settings.networks:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise SettingsError(f"{settings.weights} has no network {name!r}{hint} It has {', '.join(names)}")
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise SettingsError(f"{settings.weights} has no network {name!r}{hint}; it has {', '.join(names)}")
     chosen = tuple(spec for spec in ensemble.networks if spec.name in settings.networks)
     return dataclasses.replace(ensemble, networks=chosen)

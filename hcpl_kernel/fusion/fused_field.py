@@ -16,7 +16,7 @@ class FusedField:
     Attributes:
         record: its size, cells and mask strings.
         integrity: (n,) float32 in [0, 1].
-        prob: (n, K) float32 in [0, 1], one column per class, after integrity.
+        prob: (n, K) in [0, 1], one column per class, after integrity; float64 where it is calibrated, else float32.
     """
 
     record: FieldRecord

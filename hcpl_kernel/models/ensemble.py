@@ -13,6 +13,7 @@ from pydantic import Field
 
 from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import SettingsError, WeightsError
+from hcpl_kernel.models.calibration_spec import CalibrationSpec
 from hcpl_kernel.models.network_kinds import Group
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.models.schema import (
@@ -140,8 +141,10 @@ class Ensemble:
         geometry, completeness: the two VID modules.
         networks: the classifiers, DSAs and cell-level, in the file's order.
         fusion: how their probabilities are joined.
-        provenance: licence, origin, how it was trained, its figures.
+        provenance: licence, origin, how it was trained, its figures. Its `caution` is a sentence that is shown beside
+            predictions: what the ensemble learned from, and what it reached.
         classes: what the classifiers tell apart.
+        calibration: what turns fused values into probabilities; None where they stay as they are.
     """
 
     folder: Path
@@ -154,6 +157,13 @@ class Ensemble:
     fusion: FusionSpec
     provenance: Mapping[str, Any]
     classes: ClassList = HPA_CLASSES
+    calibration: CalibrationSpec | None = None
+
+    @property
+    def caution(self) -> str | None:
+        """The sentence that is shown beside predictions, None where the ensemble has none."""
+        text = self.provenance.get("caution")
+        return text if isinstance(text, str) and text else None
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -209,6 +219,7 @@ class _Document:
     fusion: FusionSpec
     provenance: FreeForm
     classes: _Classes = dataclasses.field(default_factory=_hpa_classes)
+    calibration: CalibrationSpec | None = None
 
 
 def read_ensemble(folder: Path) -> Ensemble:
@@ -226,6 +237,7 @@ def read_ensemble(folder: Path) -> Ensemble:
     try:
         classes = document.classes.class_list()
         document.fusion.check_classes(classes)
+        _check_calibration(document.calibration, classes)
         _check_names(document)
         networks = tuple(
             _with_outputs(spec, f"networks[{position}]", values["networks"][position], len(classes))
@@ -245,6 +257,7 @@ def read_ensemble(folder: Path) -> Ensemble:
         fusion=document.fusion,
         provenance=document.provenance,
         classes=classes,
+        calibration=document.calibration,
     )
 
 
@@ -279,6 +292,13 @@ def _check_names(document: _Document) -> None:
         other = places.setdefault(spec.name.casefold(), place)
         if other != place:
             raise SettingsError(f"{place}.name: found {spec.name!r}, expected another name than {other} has (case aside)")
+
+
+def _check_calibration(calibration: CalibrationSpec | None, classes: ClassList) -> None:
+    if calibration is not None and len(calibration.classes) != len(classes):
+        raise SettingsError(
+            f"calibration.classes: found {len(calibration.classes)} curves, expected {len(classes)}, one for each class"
+        )
 
 
 def _with_outputs(spec: NetworkSpec, place: str, entry: Mapping[str, Any], classes: int) -> NetworkSpec:

@@ -14,6 +14,7 @@ from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import FieldError, HcplError
 from hcpl_kernel.fields.bit_depth import BitDepth, measure_levels, to_full_range
+from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import field_pixel_size, field_size, read_field
 from hcpl_kernel.integrity.geometry import geometry_features
@@ -103,9 +104,10 @@ class FieldWork:
         )
 
     def _finish(self, files: FieldFiles, image: np.ndarray, crop_size: int) -> FinishedField:
+        protein = image[CHANNELS.index("green")]  # as stored in the file: what a person would measure
         image, unusual = to_full_range(files.id, image, measure_levels(image), self._depth)
         labels = self._segmenter.labels(files.id, image)
-        table = measure_cells(labels.cells, labels.nuclei)
+        table = measure_cells(labels.cells, labels.nuclei, protein)
         crops = crop_cells(to_display_bytes(image), labels.cells, table, crop_size)
         strings = encode_labels(labels.cells)
         features = geometry_features(labels.cells, image, table, self._pixel_size)

@@ -50,7 +50,7 @@ class Part:
         predictions: of every network that ran, by its name.
         prediction_keys: what each prediction depends on, by the network's name.
         integrity: (N,) float32 in [0, 1].
-        prob: (N, K) float32 in [0, 1], after integrity.
+        prob: (N, K) in [0, 1], after integrity; float64 where it is calibrated, else float32.
     """
 
     cut: CutShard

@@ -131,6 +131,7 @@ class Keys:
             geometry,
             dataclasses.asdict(ensemble.fusion),
             dataclasses.asdict(ensemble.classes),
+            None if ensemble.calibration is None else [dataclasses.asdict(curve) for curve in ensemble.calibration.classes],
         )
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from hcpl_kernel.cells.record import FieldRecord
-from hcpl_kernel.classes import ClassList
 from hcpl_kernel.export.base import write_fields
 from hcpl_kernel.export.cells_csv import cells_csv
 from hcpl_kernel.export.submission_csv import submission_csv
 from hcpl_kernel.fields.readers import field_size
 from hcpl_kernel.fusion.fused_field import FusedField
+from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.plan import Shard, digest
 from hcpl_kernel.pipeline.workspace import Workspace
@@ -33,6 +33,7 @@ class Outputs:
         workspace: whose `cells.csv` and `results.json` are written.
         shards: of the run.
         sample: header, IDs and order of the submission.
+        pixel_size: um per input pixel.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Outputs:
         workspace: Workspace,
         shards: Sequence[Shard],
         sample: SampleSubmission | None,
+        pixel_size: float,
     ) -> None:
         self._output = output
         self._workspace = workspace
         self._shards = shards
         self._sample = sample
+        self._pixel_size = pixel_size
         self._ids = [files.id for shard in shards for files in shard.files]
         rows = [] if sample is None else [(row.id, row.width, row.height, row.prediction_string) for row in sample.rows]
         self._form = digest(rows, None if sample is None else sample.header)
@@ -75,19 +78,20 @@ class Outputs:
             self._note(inputs, [], cells=False)
 
     def write(
-        self, part_of: Callable[[Shard], Part | None], classes: ClassList, inputs: str | None, parts: Sequence[str]
+        self, part_of: Callable[[Shard], Part | None], ensemble: Ensemble, inputs: str | None, parts: Sequence[str]
     ) -> None:
         """The submission and `cells.csv` from parts; fields of shards without one get their fallback row.
 
         Args:
             part_of: gives a shard's part, or None.
-            classes: of the ensemble.
+            ensemble: has the classes and their thresholds.
             inputs: key of the input, for the note.
             parts: names of the parts, for the note; empty for outputs that are not final.
         """
+        classes = ensemble.classes
         writers = [
             submission_csv(self._output, classes, self._sample, self._ids),
-            cells_csv(self._workspace.cells_csv, classes),
+            cells_csv(self._workspace.cells_csv, classes, ensemble.calibration, self._pixel_size),
         ]
         write_fields(self._fields(part_of, len(classes)), writers)
         self._note(inputs, parts, cells=True)

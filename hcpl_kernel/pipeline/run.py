@@ -163,14 +163,15 @@ class _Run:
         self._stamps = ContentStamps(workspace.stamps)
         self._sample = read_sample(settings.sample) if settings.sample is not None else None
         self._shards = self._find_shards()
-        self._outputs = Outputs(settings.output, workspace, self._shards, self._sample)
+        self._outputs = Outputs(settings.output, workspace, self._shards, self._sample, settings.pixel_size)
 
     def _find_shards(self) -> list[Shard]:
         try:
             return make_shards(find_fields(self._settings, self._sample, self._report))
         except HcplError:
             if self._sample is not None:  # the IDs are known all the same
-                Outputs(self._settings.output, self._workspace, [], self._sample).write_fallback(None)
+                settings = self._settings
+                Outputs(settings.output, self._workspace, [], self._sample, settings.pixel_size).write_fallback(None)
             raise
 
     def predict(self, budget: TimeBudget) -> RunResult:
@@ -321,7 +322,7 @@ class _Run:
     def _write(self, finished: Finished, ensemble: Ensemble, inputs: str | None, final: bool) -> None:
         with self._report.stage("submission"):
             names = finished.names(self._shards) if final else []
-            self._outputs.write(finished.part, ensemble.classes, inputs or self._input_key(), names)
+            self._outputs.write(finished.part, ensemble, inputs or self._input_key(), names)
 
     def _improve(self, finished: Finished, ensemble: Ensemble, inputs: str | None) -> Any:
         """What writes the outputs between two networks: finished parts, and of other shards what `present` gives."""
@@ -329,7 +330,7 @@ class _Run:
         def improve(present: Any) -> None:
             with self._report.stage("submission"):
                 key = inputs or self._input_key()
-                self._outputs.write(lambda shard: finished.part(shard) or present(shard), ensemble.classes, key, [])
+                self._outputs.write(lambda shard: finished.part(shard) or present(shard), ensemble, key, [])
 
         return improve
 
@@ -339,6 +340,7 @@ class _Run:
         self._report.weights = {
             "name": ensemble.name,
             "trained": not untrained,
+            "caution": ensemble.caution,
             "sha256": {part.file: resolve_sha256(ensemble.folder, part) for part in parts},
         }
         if untrained:

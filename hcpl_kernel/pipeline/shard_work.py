@@ -12,6 +12,7 @@ import numpy as np
 from hcpl_kernel.cells.record import field_of_cell
 from hcpl_kernel.errors import HcplError
 from hcpl_kernel.fusion.averaging import apply_integrity, fuse
+from hcpl_kernel.fusion.calibration import calibrate
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.integrity.weight import integrity_weight
@@ -56,14 +57,14 @@ def join(
     ensemble: Ensemble,
     geometry: GeometryModel,
 ) -> Part:
-    """Fuse what the networks say of a shard and weight it by visual integrity.
+    """Fuse what the networks say of a shard, weight it by visual integrity, and calibrate it.
 
     Args:
         cut: the shard.
         predictions: of the networks that ran, by name; the completeness network may be among them.
         keys: what each prediction depends on.
         networks: the classifiers that ran over every shard; where there is none, every probability is 0.
-        ensemble: how they are joined.
+        ensemble: how they are joined and calibrated.
         geometry: the first module of the Visual Integrity Detector.
     """
     completeness = predictions.get(ensemble.completeness.name)
@@ -75,4 +76,5 @@ def join(
         prob = fuse(said, field_of_cell(cut.records), ensemble.fusion, ensemble.classes)
     else:
         prob = np.zeros((cut.cells, len(ensemble.classes)), np.float32)
-    return Part(cut, predictions, keys, integrity, apply_integrity(prob, integrity))
+    prob = calibrate(apply_integrity(prob, integrity), ensemble.calibration)
+    return Part(cut, predictions, keys, integrity, prob)

@@ -38,6 +38,8 @@ def _lines(values: Mapping[str, Any]) -> list[str]:
     if weights := _section(values, "weights"):
         mark = "" if weights.get("trained") else "  (UNTRAINED: probabilities mean nothing)"
         lines.append(f"weights   {weights.get('name')}{mark}")
+        if weights.get("caution"):
+            lines.append(f"caution   {weights['caution']}")
     if values.get("device"):
         lines.append(f"device    {values['device']}")
     if counts := _section(values, "counts"):

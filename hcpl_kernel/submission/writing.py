@@ -84,8 +84,8 @@ def fallback_string(height: int, width: int) -> str:
 def prediction_string(masks: Sequence[str], probabilities: NDArray[Any], classes: ClassList = HPA_CLASSES) -> str:
     """The prediction string of a field: every class of every cell.
 
-    Confidences have six significant digits: the metric knows their ranks only, and rounding changes no order; values
-    that agree to six digits tie (our choice, against a longer file).
+    Confidences have as many digits as tell any two values apart: the metric knows their ranks only, and what differs must
+    not tie. That is up to nine digits for float32; float64 is written as shortly as it reads back the same.
 
     Args:
         masks: n mask strings, one per cell, n >= 1 (a field without cells has :func:`fallback_string`).
@@ -105,7 +105,8 @@ def prediction_string(masks: Sequence[str], probabilities: NDArray[Any], classes
         raise InputError(
             f"probabilities from {probabilities.min()} to {probabilities.max()}, expected finite numbers in [0, 1]"
         )
+    written = "{:.9g}".format if probabilities.dtype == np.float32 else repr
     triples: list[str] = []
     for mask, row in zip(masks, probabilities.tolist(), strict=True):
-        triples += [f"{label} {confidence:.6g} {mask}" for label, confidence in enumerate(row)]
+        triples += [f"{label} {written(confidence)} {mask}" for label, confidence in enumerate(row)]
     return " ".join(triples)

@@ -14,7 +14,7 @@ from hcpl_kernel.errors import WeightsError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.pipeline.run import RunResult, run
-from hcpl_kernel.report.overlay import overlay
+from hcpl_kernel.report.overlay import cell_text, overlay
 from hcpl_kernel.report.text import format_report
 from hcpl_kernel.scoring import format_score, mean_average_precision, read_predictions
 from hcpl_kernel.settings import PredictSettings
@@ -60,12 +60,13 @@ def run_demo(output: Path) -> int:
     settings.check_places()
     result = run(settings)
     valid = validate_submission(submission)
-    cells = pd.read_csv(result.work / "cells.csv", dtype={"ID": str})
+    cells = pd.read_csv(result.work / "cells.csv", dtype={"ID": str}).fillna({"labels": ""})
     score = score_against_truth(fields, submission)
-    _write_pictures(output / "pictures", fields, cells, result)
+    caution = read_ensemble(mini_weights()).caution
+    _write_pictures(output / "pictures", fields, cells, result, caution)
     summary = _summary(result, cells, str(valid), score)
     (output / "summary.txt").write_text(summary)
-    _write_page(output / "index.html", summary, list(fields))
+    _write_page(output / "index.html", summary, list(fields), caution)
     print(summary)
     print(f"\nLook at {output / 'index.html'}; the submission is {submission}")
     return 0 if valid.ok else 1
@@ -83,19 +84,22 @@ def score_against_truth(fields: dict[str, SimulatedField], submission: Path) -> 
     return format_score(mean_average_precision(truth, read_predictions(submission)))
 
 
-def _write_pictures(folder: Path, fields: dict[str, SimulatedField], cells: pd.DataFrame, result: RunResult) -> None:
+def _write_pictures(
+    folder: Path, fields: dict[str, SimulatedField], cells: pd.DataFrame, result: RunResult, caution: str | None
+) -> None:
     folder.mkdir(exist_ok=True)
     for field_id, field in fields.items():
         labels = np.asarray(cv2.imread(str(result.work / "labels" / f"{field_id}_cells.png"), cv2.IMREAD_UNCHANGED))
         own = cells[cells["ID"] == field_id]
-        names = {int(c): HPA_CLASSES.short(name) for c, name in zip(own["cell"], own["best_class"], strict=True)}
-        cv2.imwrite(str(folder / f"{field_id}.png"), overlay(field.image, labels, names)[..., ::-1])
+        said = zip(own["cell"], own["labels"], own["best_class"], strict=True)
+        names = {int(cell): cell_text(names, best, HPA_CLASSES) for cell, names, best in said}
+        cv2.imwrite(str(folder / f"{field_id}.png"), overlay(field.image, labels, names, caution)[..., ::-1])
 
 
 def _summary(result: RunResult, cells: pd.DataFrame, valid: str, score: str) -> str:
-    lines = [format_report(result.work), "", valid, "", "Cells per field, and the classes that lead in most of its cells:"]
+    lines = [format_report(result.work), "", valid, "", "Cells per field, and what most of them are said to have:"]
     for field_id, own in cells.groupby("ID"):
-        leading = own["best_class"].value_counts().head(2)
+        leading = own["labels"].replace("", "unsure").str.split("|").explode().value_counts().head(3)
         lines.append(f"  {field_id}: {len(own)} cells; " + ", ".join(f"{n} ({k})" for n, k in leading.items()))
     lines += ["", f"Mean probability of each class over {len(cells)} cells:"]
     lines += [f"  {name:<42}{cells[f'prob_{k}'].mean():.3f}" for k, name in enumerate(HPA_CLASSES.names)]
@@ -106,7 +110,7 @@ def _summary(result: RunResult, cells: pd.DataFrame, valid: str, score: str) -> 
     return "\n".join(lines)
 
 
-def _write_page(path: Path, summary: str, field_ids: list[str]) -> None:
+def _write_page(path: Path, summary: str, field_ids: list[str], caution: str | None) -> None:
     figures = "".join(
         f'<figure><img src="pictures/{i}.png" alt="field {i}"><figcaption>{i}</figcaption></figure>' for i in field_ids
     )
@@ -114,6 +118,8 @@ def _write_page(path: Path, summary: str, field_ids: list[str]) -> None:
         "<!doctype html><html lang=en><meta charset=utf-8><title>HCPL demo</title>"
         "<style>body{font:15px sans-serif;margin:2em}figure{display:inline-block;margin:0 1em 1em 0}"
         "img{width:400px}pre{background:#f4f4f4;padding:1em}</style>"
-        "<h1>HCPL demo</h1><p>Simulated fields, segmented and classified by the embedded weights.</p>"
+        "<h1>HCPL demo</h1><p>Simulated fields, segmented and classified by the embedded weights. A cell is written its "
+        "classes, or its most probable one with a question mark where none is sure enough.</p>"
+        f"{'' if caution is None else f'<p><b>Caution:</b> {html.escape(caution)}</p>'}"
         f"{figures}<pre>{html.escape(summary)}</pre></html>"
     )

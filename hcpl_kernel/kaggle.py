@@ -131,25 +131,44 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
     from hcpl_kernel.classes import HPA_CLASSES
     from hcpl_kernel.fields.locate import locate_fields
     from hcpl_kernel.fields.readers import read_field
-    from hcpl_kernel.report.overlay import overlay
+    from hcpl_kernel.report.overlay import cell_text, overlay
 
     cells_csv = outcome.work / "cells.csv"
     cells = pd.read_csv(cells_csv, dtype={"ID": str}) if cells_csv.is_file() else pd.DataFrame()
     if cells.empty:
         print("No cell was predicted, so there is nothing to show.")
         return
+    caution = _caution(outcome.work)
+    if caution is not None:
+        print(f"Caution: {caution}")
+    cells = cells.fillna({"labels": ""})
     prob = cells[[f"prob_{k}" for k in range(len(HPA_CLASSES))]].set_axis(list(HPA_CLASSES.names), axis=1)
     best = cells["best_class"].value_counts().reindex(HPA_CLASSES.names, fill_value=0)
-    display(pd.DataFrame({"cells": best, "mean probability": prob.mean(), "highest": prob.max()}).round(3))
+    said = cells["labels"].str.split("|").explode().value_counts().reindex(HPA_CLASSES.names, fill_value=0)
+    display(
+        pd.DataFrame({"cells named": said, "cells led": best, "mean probability": prob.mean(), "highest": prob.max()}).round(
+            3
+        )
+    )
     shown = list(dict.fromkeys(cells["ID"]))[:overlays]
     for files in locate_fields(outcome.fields_dir).fields:
         if files.id in shown:
             own = cells[cells["ID"] == files.id]
             labels = np.asarray(Image.open(outcome.work / "labels" / f"{files.id}_cells.png"))
-            names = {cell: HPA_CLASSES.short(name) for cell, name in zip(own["cell"], own["best_class"], strict=True)}
-            picture = overlay(read_field(files), labels, names)
+            said = zip(own["cell"], own["labels"], own["best_class"], strict=True)
+            names = {int(cell): cell_text(names, best, HPA_CLASSES) for cell, names, best in said}
+            picture = overlay(read_field(files), labels, names, caution)
             print(f"{files.id}: {len(own)} cells")
             display(Image.fromarray(picture))
+
+
+def _caution(work: Path) -> str | None:
+    """What the weights' maker says of them, from the run's report."""
+    try:
+        text = json.loads((work / RUN_REPORT_NAME).read_text(encoding="utf-8"))["weights"]["caution"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return text if isinstance(text, str) else None
 
 
 def clean(scratch: str | Path) -> None:

@@ -91,7 +91,7 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
             part.fields(),
             [
                 submission_csv(folder / "submission.csv", ensemble.classes, None, ids),
-                cells_csv(folder / "cells.csv", ensemble.classes, ensemble.calibration, REFERENCE_PIXEL_SIZE),
+                cells_csv(folder / "cells.csv", ensemble.classes, ensemble.calibration, PIXEL_SIZE),
             ],
         )
 

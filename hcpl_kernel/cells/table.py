@@ -61,9 +61,7 @@ class CellTable:
         return cls(*values.reshape(-1, width).T)
 
 
-def measure_cells(
-    labels: np.ndarray, nuclei: np.ndarray | None = None, protein: np.ndarray | None = None
-) -> CellTable:
+def measure_cells(labels: np.ndarray, nuclei: np.ndarray | None = None, protein: np.ndarray | None = None) -> CellTable:
     """Measure the cells of a field.
 
     Args:
@@ -90,9 +88,7 @@ def measure_cells(
     sum_x, sum_y, sum_protein = _sums(labels, labels if protein is None else protein, count)[cell].T
     if protein is None:
         sum_protein = np.full(len(cell), -1)
-    return CellTable(
-        cell, left, top, right - left, bottom - top, areas[cell], nucleus_area, sum_x, sum_y, sum_protein
-    )
+    return CellTable(cell, left, top, right - left, bottom - top, areas[cell], nucleus_area, sum_x, sum_y, sum_protein)
 
 
 def _check(name: str, labels: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -163,7 +159,7 @@ def _sums(labels: NDArray, values: NDArray, count: int) -> NDArray[np.int64]:
                 x += 1
             if label == 0:
                 continue
-            total = 0
+            total = np.int64(0)
             for value in own[start:x]:
                 total += np.int64(value)
             pixels = x - start

@@ -52,7 +52,9 @@ def cells_csv(
         def add(field: FusedField) -> None:
             if not len(field.prob):
                 return
-            measured = zip(field.record.table.rows(), _classes(field, classes, calibration), _measures(field, pixel_size), strict=True)
+            measured = zip(
+                field.record.table.rows(), _classes(field, classes, calibration), _measures(field, pixel_size), strict=True
+            )
             for row, ((*cell_box_area, nucleus, _, _, _), (best, *further), measures) in enumerate(measured):
                 nucleus_area = "" if nucleus < 0 else nucleus
                 prob = [f"{p:.6g}" for p in field.prob[row].tolist()]

@@ -9,9 +9,7 @@ from hcpl_kernel.classes import ClassList
 from hcpl_kernel.models.calibration_spec import CalibrationSpec
 
 
-def named(
-    prob: NDArray[np.floating], calibration: CalibrationSpec | None, classes: ClassList
-) -> NDArray[np.bool_]:
+def named(prob: NDArray[np.floating], calibration: CalibrationSpec | None, classes: ClassList) -> NDArray[np.bool_]:
     """The classes whose probability reaches their threshold.
 
     The negative class is said only of cells that have no other, because that is its meaning.

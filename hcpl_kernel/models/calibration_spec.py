@@ -49,7 +49,9 @@ class ClassCalibration:
         for place in range(1, len(x)):
             step = x[place] - x[place - 1]
             if step <= 0:
-                raise ValueError(f"fused: found {self.fused[place]} at place {place}, expected more than the value before it")
+                raise ValueError(
+                    f"fused: found {self.fused[place]} at place {place}, expected more than the value before it"
+                )
             if y[place] - y[place - 1] < LEAST_SLOPE * step:
                 raise ValueError(
                     f"calibrated: found {self.calibrated[place]} at place {place}, expected a curve that rises by at least "

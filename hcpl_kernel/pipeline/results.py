@@ -22,7 +22,7 @@ from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.submission.writing import SampleSubmission
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Outputs:

@@ -1,14 +1,19 @@
-"""Pictures for people: a field in natural colours with its cells outlined and their best classes written in."""
+"""Pictures for people: a field in natural colours with its cells outlined and their classes written in."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 import cv2
 import numpy as np
 
+from hcpl_kernel.classes import ClassList
+
 OUTLINE = (255, 255, 255)
 LONGEST_SIDE = 1024
+LINE_HEIGHT, LETTER_WIDTH = 18, 8
+"""Of a caption's text, px."""
 
 
 def composite(image: np.ndarray) -> np.ndarray:
@@ -25,13 +30,30 @@ def composite(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(mixed)
 
 
-def overlay(image: np.ndarray, labels: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
+def cell_text(labels: str, best_class: str, classes: ClassList) -> str:
+    """What is written into a cell: the short names of its classes, or its best class with a question mark.
+
+    Args:
+        labels: names of the classes that hold, separated by `|`, as in `cells.csv`; empty for a cell that is unsure.
+        best_class: its most probable class.
+        classes: of the ensemble.
+
+    Raises:
+        SettingsError: for a name that is not a class.
+    """
+    if not labels:
+        return classes.short(best_class) + "?"
+    return " + ".join(classes.short(name) for name in labels.split("|"))
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, names: Mapping[int, str], caption: str | None = None) -> np.ndarray:
     """The composite of a field with outlines and names, `LONGEST_SIDE` px wide or high.
 
     Args:
         image: (4, H, W) uint8 or uint16.
         labels: (H, W) instance map.
         names: cell id -> text written at the cell's centre; cells without an entry are only outlined.
+        caption: text below the picture, in plain letters; None for none.
 
     Returns:
         (h, w, 3) uint8 RGB.
@@ -46,12 +68,21 @@ def overlay(image: np.ndarray, labels: np.ndarray, names: Mapping[int, str]) -> 
         cv2.drawContours(picture, contours, -1, OUTLINE, 1, cv2.LINE_AA)
         if int(cell) in names:
             _write(picture, names[int(cell)], mask)
-    return picture
+    return picture if caption is None else np.concatenate([picture, _caption(caption, picture.shape[1])])
 
 
 def _stretch(channel: np.ndarray) -> np.ndarray:
     top = max(float(np.percentile(channel, 99.8)), 1.0)
     return np.clip(channel * (255.0 / top), 0, 255).astype(np.uint8)
+
+
+def _caption(text: str, width: int) -> np.ndarray:
+    lines = textwrap.wrap(text, max(1, width // LETTER_WIDTH))
+    strip = np.zeros((LINE_HEIGHT * len(lines) + 6, width, 3), np.uint8)
+    for number, line in enumerate(lines, 1):
+        at = (4, number * LINE_HEIGHT - 4)
+        cv2.putText(strip, line, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, OUTLINE, 1, cv2.LINE_AA)
+    return strip
 
 
 def _write(picture: np.ndarray, text: str, mask: np.ndarray) -> None:

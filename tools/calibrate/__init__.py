@@ -1,0 +1,1 @@
+"""From the values of an ensemble to probabilities and names, fitted on held-out fields."""

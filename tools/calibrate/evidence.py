@@ -1,0 +1,171 @@
+"""What is known of the cells of a run: their values before calibration, and the classes that they truly have."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hcpl_kernel.classes import ClassList
+from hcpl_kernel.errors import InputError
+from hcpl_kernel.fusion.averaging import apply_integrity, fuse
+from tools.finished_run import FinishedRun
+
+LEAST_OVERLAP = 0.5
+"""IoU from which on a found cell is taken for a true one (our choice): above it pairs are one to one."""
+
+Known = Mapping[tuple[str, int], frozenset[int]]
+"""(ID, cell in the run's label map) -> the classes that it has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The n cells of a run of which the classes are known.
+
+    Attributes:
+        prob: (n, K) float32 in [0, 1], after integrity, before calibration.
+        truth: (n, K) bool.
+        field: (n,) int64, the position of its field in the run.
+        source: in words, for the provenance.
+    """
+
+    prob: NDArray[np.float32]
+    truth: NDArray[np.bool_]
+    field: NDArray[np.int64]
+    source: str
+
+
+def gather(run: FinishedRun, known: Known, source: str) -> Evidence:
+    """The values of the cells that are known.
+
+    Raises:
+        InputError: if none of them is in the run.
+    """
+    classes = run.ensemble.classes
+    prob = apply_integrity(fuse(run.predictions, run.field_of_cell, run.ensemble.fusion, classes), run.integrity)
+    truth = np.zeros(prob.shape, np.bool_)
+    names = [(record.id, int(cell)) for record in run.records for cell in record.table.cell]
+    kept = [row for row, name in enumerate(names) if name in known]
+    if not kept:
+        raise InputError(
+            f"{run.work}: none of its {len(names)} cells is among the {len(known)} known ones; are the IDs alike?"
+        )
+    for row in kept:
+        truth[row, sorted(known[names[row]])] = True
+    return Evidence(prob[kept], truth[kept], run.field_of_cell[kept], source)
+
+
+def from_simulation(run: FinishedRun, fields: Path) -> Known:
+    """Found cells that overlap a true one of a data set of `tools.simulate`, whether it is half visible or not.
+
+    Raises:
+        InputError: if the folder is not such a data set, or a label map is absent.
+    """
+    table = _read(fields / "cells.csv", ("ID", "cell", "classes"))
+    true = {
+        (str(name), int(cell)): _classes(text, run.ensemble.classes, fields / "cells.csv")
+        for name, cell, text in zip(table["ID"], table["cell"], table["classes"], strict=True)
+    }
+    known = {}
+    for record in run.records:
+        if not len(record.table):
+            continue
+        found = _read_labels(run.work / "labels" / f"{record.id}_cells.png")
+        for own, cell in overlapping(_read_labels(fields / "masks" / f"{record.id}_cells.png"), found).items():
+            known[record.id, own] = true[record.id, cell]
+    return known
+
+
+def from_cells(run: FinishedRun, path: Path) -> Known:
+    """Cells that somebody labelled: a CSV `ID,cell,Label` with ids of the run's label maps and classes such as `0|16`.
+
+    Raises:
+        InputError: if the file has other columns, or a label is not a class.
+    """
+    table = _read(path, ("ID", "cell", "Label"))
+    return {
+        (str(name), int(cell)): _classes(text, run.ensemble.classes, path)
+        for name, cell, text in zip(table["ID"], table["cell"], table["Label"], strict=True)
+    }
+
+
+def from_images(run: FinishedRun, path: Path) -> Known:
+    """Images that somebody labelled: a CSV `ID,Label`. Each cell is taken to have the classes of its image.
+
+    What is fitted is then the probability that the cell's image has the class, which is more than that the cell has it.
+
+    Raises:
+        InputError: if the file has other columns, or a label is not a class.
+    """
+    table = _read(path, ("ID", "Label"))
+    of_image = {
+        str(name): _classes(text, run.ensemble.classes, path) for name, text in zip(table["ID"], table["Label"], strict=True)
+    }
+    return {
+        (record.id, int(cell)): of_image[record.id]
+        for record in run.records
+        if record.id in of_image
+        for cell in record.table.cell
+    }
+
+
+READERS: Mapping[str, Callable[[FinishedRun, Path], Known]] = {
+    "fields": from_simulation,
+    "cells": from_cells,
+    "images": from_images,
+}
+"""Option of the command -> what reads it."""
+
+
+def overlapping(true: NDArray, found: NDArray) -> dict[int, int]:
+    """The found instances that overlap a true one at an IoU above `LEAST_OVERLAP`, and which.
+
+    Args:
+        true, found: (H, W) integer instance maps, 0 = background.
+
+    Raises:
+        InputError: if the maps differ in size.
+    """
+    if true.shape != found.shape:
+        raise InputError(f"label maps {true.shape} and {found.shape}: expected the same size")
+    count = int(found.max(initial=0)) + 1
+    pairs, pixels = np.unique(true.ravel().astype(np.int64) * count + found.ravel(), return_counts=True)
+    first, second = pairs // count, pairs % count
+    union = np.bincount(first, pixels)[first] + np.bincount(second, pixels, minlength=count)[second] - pixels
+    good = (first > 0) & (second > 0) & (pixels > LEAST_OVERLAP * union)
+    return dict(zip(second[good].tolist(), first[good].tolist(), strict=True))
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable table ({error}); expected a CSV {','.join(columns)}") from error
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}; expected a CSV {','.join(columns)}")
+    return table
+
+
+def _classes(text: str, classes: ClassList, path: Path) -> frozenset[int]:
+    try:
+        labels = frozenset(int(label) for label in text.split("|") if label)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: the label {text!r} is not class ids separated by |, expected for instance 0|16"
+        ) from error
+    if any(not 0 <= label < len(classes) for label in labels):
+        raise InputError(f"{path}: the label {text!r} has an id that is not a class, expected {classes.range}")
+    return labels
+
+
+def _read_labels(path: Path) -> NDArray[np.integer]:
+    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if labels is None or labels.ndim != 2:
+        raise InputError(f"{path} is not a readable label map, expected a grey PNG of instance ids")
+    return labels

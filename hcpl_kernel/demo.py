@@ -60,7 +60,7 @@ def run_demo(output: Path) -> int:
     settings.check_places()
     result = run(settings)
     valid = validate_submission(submission)
-    cells = pd.read_csv(result.work / "cells.csv", dtype={"ID": str}).fillna({"labels": ""})
+    cells = pd.read_csv(result.work / "cells.csv", dtype={"ID": str, "labels": str}).fillna({"labels": ""})
     score = score_against_truth(fields, submission)
     caution = read_ensemble(mini_weights()).caution
     _write_pictures(output / "pictures", fields, cells, result, caution)

@@ -134,7 +134,7 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
     from hcpl_kernel.report.overlay import cell_text, overlay
 
     cells_csv = outcome.work / "cells.csv"
-    cells = pd.read_csv(cells_csv, dtype={"ID": str}) if cells_csv.is_file() else pd.DataFrame()
+    cells = pd.read_csv(cells_csv, dtype={"ID": str, "labels": str}) if cells_csv.is_file() else pd.DataFrame()
     if cells.empty:
         print("No cell was predicted, so there is nothing to show.")
         return
@@ -144,11 +144,11 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
     cells = cells.fillna({"labels": ""})
     prob = cells[[f"prob_{k}" for k in range(len(HPA_CLASSES))]].set_axis(list(HPA_CLASSES.names), axis=1)
     best = cells["best_class"].value_counts().reindex(HPA_CLASSES.names, fill_value=0)
-    said = cells["labels"].str.split("|").explode().value_counts().reindex(HPA_CLASSES.names, fill_value=0)
+    named = cells["labels"].str.split("|").explode().value_counts().reindex(HPA_CLASSES.names, fill_value=0)
     display(
-        pd.DataFrame({"cells named": said, "cells led": best, "mean probability": prob.mean(), "highest": prob.max()}).round(
-            3
-        )
+        pd.DataFrame(
+            {"cells named": named, "cells led": best, "mean probability": prob.mean(), "highest": prob.max()}
+        ).round(3)
     )
     shown = list(dict.fromkeys(cells["ID"]))[:overlays]
     for files in locate_fields(outcome.fields_dir).fields:

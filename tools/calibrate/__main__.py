@@ -74,7 +74,7 @@ def _calibrate(given: argparse.Namespace) -> None:
     run = open_run(given.work, given.weights)
     ensemble = run.ensemble
     option, path = next((name, getattr(given, name)) for name in READERS if getattr(given, name) is not None)
-    evidence = gather(run, READERS[option](run, path), f"{option} {path}")
+    evidence = gather(run, READERS[option](run, path), _source(option, path))
     if given.measure:
         if ensemble.calibration is None:
             raise InputError(f"{given.weights} has no calibration to measure; leave out --measure to fit one")
@@ -98,10 +98,22 @@ def _calibrate(given: argparse.Namespace) -> None:
         write_ensemble(given.weights / "ensemble.json", values)
 
 
+def _source(option: str, path: Path) -> str:
+    """Where the truth comes from, for the provenance."""
+    settings = path / "settings.json"
+    if option != "fields" or not settings.is_file():
+        return f"{option} of {path.name}"
+    made = json.loads(settings.read_text())
+    return (
+        f"{made['fields']} simulated fields of {made['size']} px at {made['pixel_size']} um, "
+        f"{made['frequency']} class frequencies, seed {made['seed']}"
+    )
+
+
 def _read_priors(path: Path, classes: ClassList) -> NDArray[np.float64]:
     try:
         table = pd.read_csv(path).set_index("class")["share"]
-        priors: NDArray[np.float64] = table.loc[range(len(classes))].to_numpy(np.float64)
+        priors: NDArray[np.float64] = table.loc[list(range(len(classes)))].to_numpy(np.float64)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: {error}; expected a CSV class,share with a row for each class {classes.range}") from error
     return priors
@@ -117,11 +129,12 @@ def _table(evidence: Evidence, after: NDArray[np.floating], calibration: Calibra
     classes, truth = ensemble.classes, evidence.truth
     holds = named(after, calibration, classes)
     some = holds.any(1)
+    precision_of_names = truth[holds].mean() if some.any() else np.nan
     lines = [
         f"{len(truth)} cells of {len(np.unique(evidence.field))} fields ({evidence.source})",
         f"before  {measure(evidence.prob, truth, classes.negative)}",
         f"after   {measure(after, truth, classes.negative)}",
-        f"named   {some.mean():.3f} of the cells; precision of the names {truth[holds].mean() if some.any() else np.nan:.3f}, "
+        f"named   {some.mean():.3f} of the cells; precision of the names {precision_of_names:.3f}, "
         f"recall {holds[truth].mean():.3f}",
         "",
         f"{'':<45}{'cells':>6}{'error before':>14}{'after':>8}{'threshold':>11}{'named':>7}{'precision':>11}{'recall':>8}",

@@ -164,7 +164,7 @@ def _classes(text: str, classes: ClassList, path: Path) -> frozenset[int]:
     return labels
 
 
-def _read_labels(path: Path) -> NDArray[np.integer]:
+def _read_labels(path: Path) -> NDArray:
     labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2:
         raise InputError(f"{path} is not a readable label map, expected a grey PNG of instance ids")

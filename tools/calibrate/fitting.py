@@ -1,4 +1,4 @@
-"""Curves from a value to a probability: three ways of fitting one, each strictly increasing and shrunk where evidence is thin."""
+"""Three ways to fit a curve from a value to a probability, strictly increasing and shrunk where evidence is thin."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def isotonic(x: Floats, truth: NDArray[np.bool_], weight: Floats, common: Curve)
     return np.array(at), np.log(rising) - np.log1p(-rising)
 
 
-_GRID = np.linspace(*to_log_odds(np.array([LOWEST, HIGHEST])), KNOTS)
+_ENDS = to_log_odds(np.array([LOWEST, HIGHEST]))
+_GRID = np.linspace(_ENDS[0], _ENDS[1], KNOTS)
 METHODS: Mapping[str, Fit] = {"platt": platt, "beta": beta, "isotonic": isotonic}
 
 

@@ -31,7 +31,8 @@ def calibrate(prob: NDArray[np.floating], calibration: CalibrationSpec | None) -
         return prob
     if prob.shape[1:] != (len(calibration.classes),):
         raise InputError(
-            f"calibration: expected (cells, {len(calibration.classes)}) probabilities, a column per curve, found {prob.shape}"
+            f"calibration: expected (cells, {len(calibration.classes)}) probabilities, one column per curve, "
+            f"found {prob.shape}"
         )
     values = prob.astype(np.float64)
     with np.errstate(divide="ignore"):  # the log-odds of 0 and 1 are infinite, and become 0 and 1 again

@@ -68,7 +68,9 @@ def test_given_labels_become_masks_rows_and_probabilities(predict: Predict, fiel
     assert predict(fields, *given_labels(fields)) == 0
     cells = pd.read_csv(tmp_path / "work" / "cells.csv")
     expected = ["ID", "cell", "x", "y", "width", "height", "area", "nucleus_area", "integrity", "best_class"]
-    assert list(cells.columns) == expected + [f"prob_{k}" for k in range(19)]
+    further = ["labels", "second_class", "third_class", "margin", "area_um2", "nucleus_area_um2", "centroid_x", "centroid_y"]
+    further += ["protein_mean", "touches_edge"]
+    assert list(cells.columns) == expected + [f"prob_{k}" for k in range(19)] + further
     prob = cells[[f"prob_{k}" for k in range(19)]].to_numpy()
     assert ((prob >= 0) & (prob <= 1)).all() and cells["integrity"].between(0, 1).all()
     rows = pd.read_csv(tmp_path / "submission.csv").set_index("ID")["PredictionString"]

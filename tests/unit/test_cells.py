@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from hcpl_kernel.cells.crops import crop_cells, split_mask, to_display_bytes
 from hcpl_kernel.cells.store import FREE_RESERVE, affordable_size, read_crops, store_bytes, write_crops
 from hcpl_kernel.cells.table import CellTable, measure_cells
-from hcpl_kernel.errors import DiskSpaceError
+from hcpl_kernel.errors import DiskSpaceError, InputError
 
 
 def test_boxes_and_areas_of_two_cells() -> None:
@@ -24,7 +24,7 @@ def test_boxes_and_areas_of_two_cells() -> None:
     nuclei = np.zeros_like(labels)
     nuclei[2, 3:5] = 3
     table = measure_cells(labels, nuclei)
-    assert table.rows() == [[3, 2, 1, 5, 3, 15, 2], [9, 0, 5, 1, 1, 1, 0]]
+    assert table.rows() == [[3, 2, 1, 5, 3, 15, 2, 60, 30, -1], [9, 0, 5, 1, 1, 1, 0, 0, 5, -1]]
     assert CellTable.from_rows(table.rows()).rows() == table.rows()
 
 
@@ -32,11 +32,31 @@ def test_without_a_nuclei_map_the_nucleus_is_unknown() -> None:
     assert measure_cells(np.ones((2, 2), np.int32)).nucleus_area.tolist() == [-1]
 
 
+def test_rows_of_another_width_are_not_a_table() -> None:
+    with pytest.raises(ValueError, match="rows of 10 numbers"):
+        CellTable.from_rows([[1, 0, 0, 5, 6, 20, 7]])
+
+
+def test_a_protein_image_of_another_size_is_refused() -> None:
+    with pytest.raises(InputError, match=r"protein: expected an image \(2, 2\)"):
+        measure_cells(np.ones((2, 2), np.int32), protein=np.ones((2, 3), np.uint8))
+
+
+@given(arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(1, 90)), elements=st.integers(0, 2)))
+def test_sums_are_those_of_the_pixels(labels: np.ndarray) -> None:
+    protein = (np.arange(labels.size).reshape(labels.shape) * 517 % 65536).astype(np.uint16)
+    table = measure_cells(labels, protein=protein)
+    for row, cell in enumerate(table.cell):
+        ys, xs = np.nonzero(labels == cell)
+        found = table.sum_x[row], table.sum_y[row], table.sum_protein[row]
+        assert found == (xs.sum(), ys.sum(), protein[labels == cell].sum(dtype=np.int64))
+
+
 @given(arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 5)))
 def test_the_table_agrees_with_the_map(labels: np.ndarray) -> None:
     table = measure_cells(labels)
     assert table.cell.tolist() == [c for c in np.unique(labels) if c]
-    for cell, x, y, width, height, area, _ in table.rows():
+    for cell, x, y, width, height, area, *_ in table.rows():
         box = labels[y : y + height, x : x + width] == cell
         assert box.sum() == area == (labels == cell).sum()
         assert box.any(0).all() or box.any(0)[[0, -1]].all()

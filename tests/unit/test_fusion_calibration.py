@@ -59,7 +59,7 @@ def test_without_a_calibration_values_stay_as_they_are() -> None:
 
 
 def test_a_curve_for_each_column_is_expected() -> None:
-    with pytest.raises(InputError, match=r"expected \(cells, 1\)"):
+    with pytest.raises(InputError, match=r"expected \(cells, 1\) probabilities"):
         calibrate(np.zeros((3, 2), np.float32), CalibrationSpec((FLAT,)))
 
 
@@ -70,9 +70,9 @@ def test_a_curve_for_each_column_is_expected() -> None:
         ((0.1, 0.2), (0.2, 0.2), "calibrated.*rises by at least"),
         ((0.1, 0.2), (0.2, 0.1), "calibrated.*rises by at least"),
         ((0.1, 0.2), (0.2,), "found 1 knots, expected 2"),
-        ((0.0,), (0.2,), "fused"),
-        ((0.5,), (1.0,), "calibrated"),
-        ((), (), "fused"),
+        ((0.0,), (0.2,), "found 0.0, expected a number greater than or equal to 0.000001"),
+        ((0.5,), (1.0,), "found 1.0, expected a number less than or equal to 0.99"),
+        ((), (), "expected at least 1 item"),
     ],
 )
 def test_a_curve_that_does_not_ascend_is_refused(fused: tuple, calibrated: tuple, message: str) -> None:

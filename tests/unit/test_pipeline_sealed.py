@@ -21,7 +21,7 @@ from hcpl_kernel.pipeline.store import Store
 
 def sample_part() -> Part:
     rng = np.random.default_rng(0)
-    table = CellTable.from_rows([[1, 0, 0, 5, 6, 20, 7], [3, 9, 9, 4, 4, 12, -1]])
+    table = CellTable.from_rows([[1, 0, 0, 5, 6, 20, 7, 40, 50, 900], [3, 9, 9, 4, 4, 12, -1, 120, 130, -1]])
     good = FieldRecord('ü,"1', 64, 48, None, ("odd",), table, ["eNoL", "eNoM"], rng.random((2, 8)).astype(np.float32))
     bad = FieldRecord.unusable("b", None, "red is missing")
     cut = CutShard((good, bad), 32, {"b_cells.png": "10 20 ab"}, ("b",))

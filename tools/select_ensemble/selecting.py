@@ -159,7 +159,7 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings) -> Sel
 
 
 def changed_ensemble(values: Mapping[str, Any], selection: Selection) -> dict[str, Any]:
-    """The content of `ensemble.json` with the selection in it.
+    """The content of `ensemble.json` with the selection in it, without the calibration of what it had before.
 
     Args:
         values: the present content.
@@ -178,7 +178,8 @@ def changed_ensemble(values: Mapping[str, Any], selection: Selection) -> dict[st
     weighting = selection.weighting
     fusion = {**values["fusion"], "cell_only": list(selection.routing.cell_only)}
     fusion.update({f"{group}_weight": weight for group, weight in weighting.groups.items()})
-    return {**values, "networks": networks, "fusion": fusion}
+    kept = {key: value for key, value in values.items() if key != "calibration"}
+    return {**kept, "networks": networks, "fusion": fusion}
 
 
 def as_json(selection: Selection, settings: RoutingSettings, images: int, classes: ClassList) -> dict[str, Any]:

@@ -137,6 +137,8 @@ class Plan:
             for part in (*values["segmentation"].values(), *integrity.values(), *values["networks"]):
                 kept = {k: v for k, v in part.get("provenance", {}).items() if k in ("stands_for", "parameters", "family")}
                 part.update(sha256=None, trained=False, provenance=kept)
+            values.pop("calibration", None)  # of other networks
+            values["provenance"].pop("caution", None)  # has their figures
             write_ensemble(target, values)
 
     def simulate(self, jobs: int) -> Job:
@@ -225,6 +227,7 @@ class Plan:
             **values["provenance"],
             "licence": "Apache-2.0",
             "weights": "trained on simulated fields only",
+            "caution": "These weights learned from simulated fields only; what they reach on real ones was not measured.",
             "data": f"{self._settings.fields} simulated fields, {self._settings.frequency}, seed {self._settings.seed}",
             "command": "python -m tools.train mini",
             "cost": f"{trained / 3600:.2f} hours of training steps over all processes ({processes} of one thread), "

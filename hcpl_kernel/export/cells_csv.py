@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hcpl_kernel.classes import ClassList
+from hcpl_kernel.export.cell_columns import COLUMNS, cell_columns, prob_columns
 from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.runtime.atomic import atomic_open
-
-COLUMNS = ("ID", "cell", "x", "y", "width", "height", "area", "nucleus_area", "integrity", "best_class")
 
 
 @contextmanager
@@ -24,15 +23,11 @@ def cells_csv(path: Path, classes: ClassList) -> Iterator[Callable[[FusedField],
     """
     with atomic_open(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, *(f"prob_{k}" for k in range(len(classes)))])
+        writer.writerow([*COLUMNS, *prob_columns(classes)])
 
         def add(field: FusedField) -> None:
-            best = field.prob.argmax(1) if len(field.prob) else []
-            for row, numbers in enumerate(field.record.table.rows()):
-                *box, nucleus_area = numbers
-                nucleus = "" if nucleus_area < 0 else nucleus_area
-                prob = [f"{p:.6g}" for p in field.prob[row].tolist()]
-                integrity = f"{field.integrity[row]:.6g}"
-                writer.writerow([field.record.id, *box, nucleus, integrity, classes.names[int(best[row])], *prob])
+            rows = zip(*cell_columns(field, classes).values(), strict=True)
+            for values, prob in zip(rows, field.prob.tolist(), strict=True):
+                writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in (*values, *prob)])
 
         yield add

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import TinyRun
 
 from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.cli import main
 from hcpl_kernel.pipeline.reading import read_results
-from tests.unit.conftest import TinyRun
 
 Capture = pytest.CaptureFixture[str]
 BAD_USE = 2

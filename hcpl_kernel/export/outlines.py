@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.fusion.fused_field import FusedField
+from hcpl_kernel.runtime.compiling import kernel
 from hcpl_kernel.submission.rle import decode_mask
 
 Ring: TypeAlias = NDArray[np.int64]
 """(n, 2) corners x, y in px, each once; the pixel in column x and row y covers x to x + 1 and y to y + 1."""
 Polygon: TypeAlias = list[Ring]
 """The outer ring (shoelace area positive), then the rings of its holes (negative)."""
-
-_RIGHT, _DOWN, _LEFT, _UP = range(4)
 
 
 def cell_masks(field: FusedField) -> Iterator[tuple[NDArray[np.bool_], int, int]]:
@@ -67,39 +66,43 @@ def _rings(part: NDArray[np.bool_]) -> list[Ring]:
     """
     padded = np.pad(part, 1)
     here = padded[1:, 1:], padded[1:, :-1], padded[:-1, :-1], padded[:-1, 1:]  # pixels around each corner
-    leaving = np.zeros(here[0].shape, np.uint8)  # a bit for each direction in which an edge leaves a corner
+    leaving = np.zeros(here[0].shape, np.uint8)  # a bit for each direction of an edge: right, down, left, up
     for direction, (inside, outside) in enumerate(
         [(here[0], here[3]), (here[1], here[0]), (here[2], here[1]), (here[3], here[2])]
     ):
         leaving[inside & ~outside] |= 1 << direction
     width = leaving.shape[1]
-    edges, steps = leaving.tobytes(), (1, width, -1, -width)
-    seen = bytearray(len(edges))
+    edges = leaving.ravel()
+    seen = np.zeros(len(edges), np.bool_)
     rings = []
-    for start in np.flatnonzero(leaving & 1).tolist():  # every ring has an edge to the right
+    for start in np.flatnonzero(edges & 1).tolist():  # every ring has an edge to the right
         if not seen[start]:
-            for corners in _simple(_walk(edges, steps, start, seen)):
+            for corners in _simple(_walk(edges, width, start, seen).tolist()):
                 rings.append(np.stack(np.divmod(corners, width)[::-1], axis=1))
     return rings
 
 
-def _walk(edges: bytes, steps: tuple[int, int, int, int], start: int, seen: bytearray) -> list[int]:
+@kernel
+def _walk(edges: NDArray[np.uint8], width: int, start: int, seen: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The corners at which the closed path turns that leaves `start` to the right; its edges to the right are seen."""
-    corners = []
-    position, direction = start, _RIGHT
+    steps = (1, width, -1, -width)
+    turns = (1, 0, 3)  # to the right, straight on, to the left
+    corners = np.empty(4 * len(edges), np.int64)  # no corner has more than four edges
+    count, position, direction = 0, start, 0
     while True:
-        if direction == _RIGHT:
-            seen[position] = 1
+        if direction == 0:
+            seen[position] = True
         position += steps[direction]
         before = direction
-        for turn in (1, 0, 3):  # to the right, straight on, to the left
+        for turn in turns:
             direction = (before + turn) % 4
             if edges[position] >> direction & 1:
                 break
         if direction != before:
-            corners.append(position)
-        if position == start and direction == _RIGHT:
-            return corners
+            corners[count] = position
+            count += 1
+        if position == start and direction == 0:
+            return corners[:count]
 
 
 def _simple(corners: list[int]) -> list[list[int]]:

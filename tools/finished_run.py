@@ -18,10 +18,9 @@ from hcpl_kernel.fusion.averaging import Predicted
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.models.network_kinds import GROUPS, Group
 from hcpl_kernel.models.weights import resolve_sha256
-from hcpl_kernel.pipeline.part import Part, concatenated, load_part
+from hcpl_kernel.pipeline.part import concatenated
+from hcpl_kernel.pipeline.reading import read_results
 from hcpl_kernel.pipeline.report import FILE_NAME
-from hcpl_kernel.pipeline.results import finished_parts
-from hcpl_kernel.pipeline.sealed import DamagedFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +91,7 @@ def open_run(work: Path, weights: Path) -> FinishedRun:
             f"{', '.join(n.name for n in ensemble.networks)}, found {', '.join(state) or 'none'}"
         )
     _check_weights(work, ensemble, report)
-    parts = _parts(work)
+    parts = list(read_results(work).parts())
     predictions = []
     for spec in sorted(specs, key=lambda spec: [spec.declared.group != group for group in GROUPS]):
         predictions.append((spec, concatenated(parts, spec.name)))
@@ -104,13 +103,6 @@ def open_run(work: Path, weights: Path) -> FinishedRun:
         np.concatenate([part.integrity for part in parts]),
         report,
     )
-
-
-def _parts(work: Path) -> list[Part]:
-    try:
-        return [load_part(path) for path in finished_parts(work)]
-    except (OSError, ValueError, KeyError, DamagedFile) as error:
-        raise InputError(f"{work} holds no finished run ({error}); run `hcpl predict` to its end first") from error
 
 
 def _read_report(work: Path) -> dict[str, Any]:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from hcpl_kernel.classes import ClassList
+from hcpl_kernel.export.cell_columns import COLUMNS, cell_columns, prob_columns
 from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.fusion.naming import named
 from hcpl_kernel.models.calibration_spec import CalibrationSpec
 from hcpl_kernel.runtime.atomic import atomic_open
 
-COLUMNS = ("ID", "cell", "x", "y", "width", "height", "area", "nucleus_area", "integrity", "best_class")
-"""Stand before the probabilities."""
 FURTHER_COLUMNS = (
     "labels",
     "second_class",
@@ -30,7 +29,7 @@ FURTHER_COLUMNS = (
     "protein_mean",
     "touches_edge",
 )
-"""Stand behind them."""
+"""Behind the probabilities."""
 
 
 @contextmanager
@@ -47,33 +46,29 @@ def cells_csv(
     """
     with atomic_open(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, *(f"prob_{k}" for k in range(len(classes))), *FURTHER_COLUMNS])
+        writer.writerow([*COLUMNS, *prob_columns(classes), *FURTHER_COLUMNS])
 
         def add(field: FusedField) -> None:
             if not len(field.prob):
                 return
-            measured = zip(
-                field.record.table.rows(), _classes(field, classes, calibration), _measures(field, pixel_size), strict=True
-            )
-            for row, ((*cell_box_area, nucleus, _, _, _), (best, *further), measures) in enumerate(measured):
-                nucleus_area = "" if nucleus < 0 else nucleus
-                prob = [f"{p:.6g}" for p in field.prob[row].tolist()]
-                integrity = f"{field.integrity[row]:.6g}"
-                known = [field.record.id, *cell_box_area, nucleus_area, integrity, best]
-                writer.writerow([*known, *prob, *further, *measures])
+            known = zip(*cell_columns(field, classes).values(), strict=True)
+            further = zip(_classes(field, classes, calibration), _measures(field, pixel_size), strict=True)
+            for values, prob, (names, measures) in zip(known, field.prob.tolist(), further, strict=True):
+                numbers = [f"{value:.6g}" if isinstance(value, float) else value for value in (*values, *prob)]
+                writer.writerow([*numbers, *names, *measures])
 
         yield add
 
 
 def _classes(field: FusedField, classes: ClassList, calibration: CalibrationSpec | None) -> Iterator[list[Any]]:
-    """Per cell: the best class, those that hold, the second and the third, and how far the best leads."""
+    """Per cell: the classes that hold, the second and the third one, and how far the best leads."""
     order = np.argsort(-field.prob, axis=1, kind="stable")
     holds = named(field.prob, calibration, classes)
     for prob, ranks, own in zip(field.prob, order, holds, strict=True):
-        best, second, third = [*(classes.names[k] for k in ranks[:3]), "", ""][:3]
+        _, second, third = [*(classes.names[k] for k in ranks[:3]), "", ""][:3]
         labels = "|".join(classes.names[k] for k in ranks if own[k])
         margin = f"{prob[ranks[0]] - prob[ranks[1]]:.6g}" if len(ranks) > 1 else ""
-        yield [best, labels, second, third, margin]
+        yield [labels, second, third, margin]
 
 
 def _measures(field: FusedField, pixel_size: float) -> Iterator[list[Any]]:

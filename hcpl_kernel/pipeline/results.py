@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ class Outputs:
         fields = (FusedField(record, *nothing) for record in records)
         write_fields(fields, [submission_csv(self._output, None, self._sample, self._ids)])
         if note:
-            self._note(inputs, [], cells=False)
+            self._note(inputs, [], None)
 
     def write(
         self, part_of: Callable[[Shard], Part | None], ensemble: Ensemble, inputs: str | None, parts: Sequence[str]
@@ -94,7 +95,7 @@ class Outputs:
             cells_csv(self._workspace.cells_csv, classes, ensemble.calibration, self._pixel_size),
         ]
         write_fields(self._fields(part_of, len(classes)), writers)
-        self._note(inputs, parts, cells=True)
+        self._note(inputs, parts, classes)
 
     def _fields(self, part_of: Callable[[Shard], Part | None], classes: int) -> Iterator[FusedField]:
         for shard in self._shards:
@@ -106,14 +107,16 @@ class Outputs:
                 record = FieldRecord.unusable(files.id, field_size(files), None)
                 yield FusedField(record, np.zeros(0, np.float32), np.zeros((0, classes), np.float32))
 
-    def _note(self, inputs: str | None, parts: Sequence[str], cells: bool) -> None:
+    def _note(self, inputs: str | None, parts: Sequence[str], classes: ClassList | None) -> None:
         note = {
             "schema": SCHEMA,
             "form": self._form,
             "inputs": inputs,
             "parts": list(parts),
+            "fields": len(self._ids),
+            "classes": None if classes is None else dataclasses.asdict(classes),
             "output": _signature(self._output),
-            "cells_csv": _signature(self._workspace.cells_csv) if cells else None,
+            "cells_csv": None if classes is None else _signature(self._workspace.cells_csv),
         }
         with atomic_open(self._workspace.results) as file:
             json.dump(note, file)
@@ -126,14 +129,3 @@ def _signature(path: Path) -> list[int] | None:
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns, status.st_ino]
-
-
-def finished_parts(work: Path) -> list[Path]:
-    """The parts of the last finished run of a work folder, in the order of its fields, for what reads them back.
-
-    Raises:
-        OSError, ValueError, KeyError: if there is no finished run.
-    """
-    workspace = Workspace(work)
-    names = json.loads(workspace.results.read_text())["parts"]
-    return [workspace.parts / name for name in names]

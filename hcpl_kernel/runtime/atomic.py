@@ -70,6 +70,27 @@ def atomic_open(path: Path, mode: str = "w", scratch: Path | None = None) -> Ite
 
 
 @contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, renamed onto it when the block ends without an error, with its files synced.
+
+    Args:
+        path: the final name; what is there may only be an empty folder.
+
+    Raises:
+        OSError: as the system gives it; the temporary folder is removed then.
+    """
+    path = Path(path)
+    with _temporary(path, None) as temporary:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            _sync_file(file)
+        _sync_folder(temporary)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
+@contextmanager
 def temporary_path(folder: Path) -> Iterator[Path]:
     """A name in a folder for a file that its maker renames when it knows the final name; removed if it is still there."""
     with _temporary(Path(folder) / "temporary", None) as temporary:
@@ -119,7 +140,7 @@ def remove_stale(folder: Path) -> int:
     for name in names:
         match = re.match(re.escape(PREFIX) + r"([0-9a-f]{8})-(\d+)-", name)
         if match is not None and _is_stale(Path(folder, name), match[1], int(match[2])):
-            Path(folder, name).unlink(missing_ok=True)
+            _remove(Path(folder, name))
             removed += 1
     return removed
 
@@ -146,7 +167,7 @@ def _temporary(path: Path, scratch: Path | None) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 @functools.cache
@@ -173,6 +194,14 @@ def _is_stale(path: Path, host: str, process: int) -> bool:
         return True
     except (FileNotFoundError, psutil.AccessDenied):
         return False
+
+
+def _remove(path: Path) -> None:
+    """Remove a temporary file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync_file(path: Path) -> None:

@@ -41,6 +41,26 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
     check_folder("output", path.parent)
 
 
+def check_new_folder(role: str, path: Path) -> None:
+    """Check that a folder can be made under a name.
+
+    Args:
+        role: what the folder is for, the first word of messages.
+        path: the folder; it may exist if nothing is in it.
+
+    Raises:
+        SettingsError: if it is a file or a folder with something in it, or where nothing can be written.
+    """
+    check_folder(role, path)
+    try:
+        filled = path.exists() and any(path.iterdir())
+    except OSError as error:
+        raise SettingsError(f"{role} {path} cannot be used: {describe(error)}") from error
+    if filled:
+        raise SettingsError(f"{role} {path} is a folder that is not empty; name another, or remove it first")
+    check_folder(role, path.parent)
+
+
 def check_work(path: Path, output: Path) -> None:
     """Check that a work folder can be made or written to, and that the output does not collide with what it holds.
 
@@ -53,6 +73,19 @@ def check_work(path: Path, output: Path) -> None:
             the output has the place of one of the work folder's own files.
     """
     check_folder("work", path)
+    check_no_own_file(path, output)
+
+
+def check_no_own_file(path: Path, output: Path) -> None:
+    """Check that an output has not the place of a work folder, nor of anything that a run writes into it.
+
+    Args:
+        path: the work folder; it need not exist, nor be one that can be written to.
+        output: see :func:`check_work`.
+
+    Raises:
+        SettingsError: if it has.
+    """
     target, folder = _resolved(output), _resolved(path)
     if folder.is_relative_to(target):
         raise SettingsError(f"the work folder {path} is at or under the output {output}; name another output or work folder")

@@ -29,6 +29,7 @@ def predict(
     listing: str | Path | None = None,
     suffixes: Mapping[str, str] | None = None,
     pixel_size: float = 0.08,
+    bit_depth: str | int = "auto",
     labels: str | Path | None = None,
     resolution: str = "quarter",
     time_limit: float | str | None = None,
@@ -57,6 +58,7 @@ def predict(
         listing: CSV with the columns ID, red, green, blue, yellow (one path per channel), instead of scanning the folder.
         suffixes: file name suffix of each channel, for instance `{"red": "_r"}`; absent channels keep `_<channel>`.
         pixel_size: micrometres per pixel of the input images, 0.005 to 5; the networks work at 0.08.
+        bit_depth: bits that 16-bit images use: 8, 10, 12, 14, 16, or "auto" to recognise it over the run.
         labels: folder with `<ID>_cells.png` (and, where present, `<ID>_nuclei.png`) maps, used instead of segmenting.
         resolution: where the labelling works: "quarter", "paper-half" or "exact".
         time_limit: seconds from the call, or a text such as "8h30m"; None for no limit.
@@ -94,6 +96,7 @@ def predict(
         listing=listing,  # type: ignore[arg-type]
         suffixes=suffixes or {},
         pixel_size=pixel_size,
+        bit_depth=bit_depth,
         labels=labels,  # type: ignore[arg-type]
         resolution=resolution,
         time_limit=time_limit,  # type: ignore[arg-type]

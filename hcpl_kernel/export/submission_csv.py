@@ -36,10 +36,10 @@ def submission_csv(
 
     def row(field: FusedField) -> SubmissionRow:
         record = field.record
+        given = sample.by_id.get(record.id) if sample is not None else None
         if record.masks and classes is not None:
             text = prediction_string(record.masks, field.prob, classes)
-            return SubmissionRow(record.id, record.width, record.height, text)
-        given = sample.by_id.get(record.id) if sample is not None else None
+            return SubmissionRow(record.id if given is None else given.id, record.width, record.height, text)
         if given is not None:
             return given
         height, width = record.height or UNKNOWN_SIZE, record.width or UNKNOWN_SIZE
@@ -112,12 +112,13 @@ def _in_sample_order(
 ) -> Iterator[Callable[[SubmissionRow], None]]:
     """A function that takes rows in the order of `ids` and writes them in the sample's."""
     coming = set(ids)
-    wanted = [row.id for row in sample.rows if row.id in coming]
+    wanted = [field_id for field_id in sample.by_id if field_id in coming]
+    known = {row.id for row in sample.rows}
     if wanted == [field_id for field_id in ids if field_id in sample.by_id]:
         remaining = iter(sample.rows)
 
         def add(row: SubmissionRow) -> None:
-            if row.id in sample.by_id:
+            if row.id in known:
                 for own in remaining:
                     if own.id == row.id:
                         break
@@ -133,7 +134,7 @@ def _in_sample_order(
         places: dict[str, tuple[int, int, int, int]] = {}
 
         def keep(row: SubmissionRow) -> None:
-            if row.id in sample.by_id:
+            if row.id in known:
                 start = spool.tell()
                 length = spool.write(row.prediction_string.encode())
                 places[row.id] = (row.width, row.height, start, length)

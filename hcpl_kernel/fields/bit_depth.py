@@ -197,7 +197,5 @@ def _suspicions(levels: Levels, full: int, depth: BitDepth) -> tuple[str, ...]:
         if lowest <= PEDESTAL * levels.top and floor > CHANNEL_PEDESTAL * levels.top:
             found.append(f"channel {channel} has no value below {floor} (largest of all {levels.top}): it is on an offset")
         elif median - lowest > BRIGHT * (levels.top - lowest):
-            found.append(
-                f"half of channel {channel} is above {median:.0f} of {levels.top}: it may be inverted or overexposed"
-            )
+            found.append(f"half of channel {channel} is above {median:.0f} of {levels.top}: is it inverted?")
     return tuple(found)

@@ -12,7 +12,7 @@ from pathlib import Path
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles, LocatedFields
-from hcpl_kernel.fields.names import case_warnings, name_problem, normal, printable
+from hcpl_kernel.fields.names import name_problem, name_warnings, normal, printable
 
 SINGLE_FILE = "file"
 _DELIMITERS = (",", ";", "\t")
@@ -62,7 +62,7 @@ def read_listing(listing: Path, folder: Path) -> LocatedFields:
     if not fields:
         raise InputError(f"{listing}: no row can be used; {problems[0][0]}: {problems[0][1]}")
     ids = sorted(fields)
-    return LocatedFields(tuple(fields[field_id] for field_id in ids), tuple(problems), tuple(case_warnings(ids)))
+    return LocatedFields(tuple(fields[field_id] for field_id in ids), tuple(problems), tuple(name_warnings(ids)))
 
 
 def _lines(listing: Path) -> list[str]:

@@ -15,7 +15,7 @@ from hcpl_kernel.fields._nothing_found import nothing_found, spell_suffixes
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles, LocatedFields
 from hcpl_kernel.fields.listing import read_listing
-from hcpl_kernel.fields.names import case_warnings, listed, name_problem, normal, printable
+from hcpl_kernel.fields.names import listed, name_problem, name_warnings, normal, printable
 
 # In the order of preference: where a channel exists twice, the format that loses nothing is read.
 EXTENSIONS = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -207,4 +207,4 @@ def _usable(folder: Path, raws: list[str], fields: list[FieldFiles], warnings: l
             problems.append((printable(raw) or listed(path.name for path in files.paths.values() if path), reason))
     if not taken:
         raise InputError(f"{folder}: no usable field of view; {problems[0][0]}: {problems[0][1]}")
-    return LocatedFields(tuple(files for _, files in taken.values()), tuple(problems), (*warnings, *case_warnings(taken)))
+    return LocatedFields(tuple(files for _, files in taken.values()), tuple(problems), (*warnings, *name_warnings(taken)))

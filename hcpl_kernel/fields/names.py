@@ -9,6 +9,7 @@ from collections.abc import Iterable
 # Label maps are files `<ID>_nuclei.png`, and file systems allow 255 bytes.
 MAX_ID_BYTES = 255 - len("_nuclei.png")
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # ASCII and full-width
 _NOT_ALLOWED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/\\]")
 
 
@@ -48,7 +49,27 @@ def listed(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
-def case_warnings(ids: Iterable[str]) -> list[str]:
+def name_warnings(ids: Iterable[str]) -> list[str]:
+    """What is suspicious about IDs that can be used, one sentence each."""
+    ids = list(ids)
+    return [*_case_warnings(ids), *_formula_warnings(ids)]
+
+
+def _formula_warnings(ids: Iterable[str]) -> list[str]:
+    """IDs that a spreadsheet program computes when it opens `cells.csv` or the submission.
+
+    They are written as they are: an ID that was changed would not match its files, nor the sample (our choice).
+    """
+    formulas = [field_id for field_id in ids if field_id.startswith(_FORMULA_STARTS)]
+    if not formulas:
+        return []
+    return [
+        f"{len(formulas)} IDs begin with = + - or @, which spreadsheet programs run as formulas when they open cells.csv "
+        f"or the submission: {listed(formulas)}; rename the files, or import the ID column as text"
+    ]
+
+
+def _case_warnings(ids: Iterable[str]) -> list[str]:
     """IDs that differ only in the case of letters: their label maps are one file on Windows, macOS and some shares."""
     seen: dict[str, str] = {}
     warnings = []

@@ -128,7 +128,7 @@ def _other_scale(stated: float | None, given: float) -> tuple[str, ...]:
     if stated is None or abs(stated - given) <= SCALE_TOLERANCE * given:
         return ()
     return (
-        f"its files state {stated:.4g} um per pixel, {given:g} are used: give --pixel-size {stated:.4g} if that is right",
+        f"its files state {stated:.4g} um per pixel, {given:g} is used: give --pixel-size {stated:.4g} if they are right",
     )
 
 

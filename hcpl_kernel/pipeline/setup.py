@@ -10,6 +10,7 @@ from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.locate import locate_fields
+from hcpl_kernel.fields.readers import field_size
 from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -41,21 +42,31 @@ def find_fields(settings: PredictSettings, sample: SampleSubmission | None, repo
         report.warn(None, text)
     fields = list(located.fields)
     if sample is not None:
-        _compare(sample, [files.id for files in fields], report)
+        _compare(sample, fields, report)
         if settings.limit is not None:  # the first ones of the sample
-            place = {row.id: position for position, row in enumerate(sample.rows)}
+            place = {field_id: position for position, field_id in enumerate(sample.by_id)}
             fields.sort(key=lambda files: (place.get(files.id, len(place)), files.id))
     return sorted(fields[: settings.limit], key=lambda files: files.id)
 
 
-def _compare(sample: SampleSubmission, ids: list[str], report: RunReport) -> None:
-    found = set(ids)
-    extra = [field_id for field_id in ids if field_id not in sample.by_id]
+def _compare(sample: SampleSubmission, fields: list[FieldFiles], report: RunReport) -> None:
+    found = {files.id for files in fields}
+    extra = [files.id for files in fields if files.id not in sample.by_id]
     if extra:
         report.degrade(f"{len(extra)} fields are not in the sample and stay out of the submission: {some(extra)}")
-    missing = [row.id for row in sample.rows if row.id not in found]
+    missing = [field_id for field_id in sample.by_id if field_id not in found]
     if missing:
         report.degrade(f"{len(missing)} IDs of the sample have no images and keep its row: {some(missing)}")
+    other: list[str] = []
+    for files in fields:
+        row, size = sample.by_id.get(files.id), field_size(files)
+        if row is not None and size is not None and size != (row.height, row.width):
+            other.append(f"{files.id} {size[1]} x {size[0]}, in the sample {row.width} x {row.height}")
+    if other:
+        report.degrade(
+            f"{len(other)} images have another size than the sample says, and their masks are of the images' size "
+            f"(width x height): {some(other)}"
+        )
 
 
 def some(ids: list[str]) -> str:

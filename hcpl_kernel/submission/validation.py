@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SubmissionError
+from hcpl_kernel.fields.names import normal
 from hcpl_kernel.submission.reading import HEADER, open_rows
 from hcpl_kernel.submission.rle import decode_counts
 from hcpl_kernel.submission.writing import SampleSubmission, read_sample
@@ -132,7 +133,9 @@ def _check_size(
         report.add(field_id, f"width and height are {texts[0][:20]!r} and {texts[1][:20]!r}, expected whole numbers")
     if sample is None:
         return size
-    expected = sample.by_id.get(field_id)
+    expected = sample.by_id.get(normal(field_id))
+    if expected is not None and expected.id != field_id:
+        expected = None
     if expected is None:
         report.add(field_id, "the ID is not in the sample")
         return size

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SubmissionError
+from hcpl_kernel.fields.names import normal
 from hcpl_kernel.submission.reading import HEADER, open_rows
 from hcpl_kernel.submission.rle import empty_mask
 
@@ -39,7 +40,7 @@ class SampleSubmission:
 
     Attributes:
         header: the four column names as the file has them.
-        rows: the sample's own (dummy) rows, in its order.
+        rows: the sample's own (dummy) rows, in its order and spelling.
     """
 
     header: tuple[str, ...]
@@ -47,15 +48,15 @@ class SampleSubmission:
 
     @cached_property
     def by_id(self) -> dict[str, SubmissionRow]:
-        """ID -> the sample's own row."""
-        return {row.id: row for row in self.rows}
+        """ID in Unicode normal form C, as fields have it -> the sample's own row, whose spelling the submission follows."""
+        return {normal(row.id): row for row in self.rows}
 
 
 def read_sample(path: str | Path) -> SampleSubmission:
     """Read a sample submission; an empty prediction string becomes :func:`fallback_string`.
 
     Raises:
-        SubmissionError: if the file is absent or not a submission, or has an ID twice.
+        SubmissionError: if the file is absent or not a submission, or has an ID twice (also in two Unicode normal forms).
     """
     rows: dict[str, SubmissionRow] = {}
     with open_rows(path) as (header, lines):
@@ -64,11 +65,12 @@ def read_sample(path: str | Path) -> SampleSubmission:
             if len(fields) != len(HEADER):
                 raise SubmissionError(f"{where}: {len(fields)} columns, expected {', '.join(header)}")
             field_id, *size, text = fields
-            if not field_id or field_id in rows:
+            key = normal(field_id)
+            if not field_id or key in rows:
                 raise SubmissionError(f"{where}: the ID {field_id!r} is {'there twice' if field_id else 'empty'}")
             try:
                 width, height = map(int, size)
-                rows[field_id] = SubmissionRow(field_id, width, height, text.strip() or fallback_string(height, width))
+                rows[key] = SubmissionRow(field_id, width, height, text.strip() or fallback_string(height, width))
             except (ValueError, InputError) as error:
                 raise SubmissionError(f"{where}: width and height are {size}, expected pixels ({error})") from error
     if not rows:

@@ -420,7 +420,7 @@ def _predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop:
     try:
         return predict_shard(predictor, cut, crops, stop)
     except BaseException as error:
-        if isinstance(error, Exception):
+        if isinstance(error, (Exception, KeyboardInterrupt)):
             raise
         raise RuntimeError(describe(error)) from error
 

@@ -475,6 +475,7 @@ def test_settings_a_then_b_then_a_again_computes_nothing_twice(runs: Runs, whole
 
 @pytest.mark.parametrize("devices", ["cpu:2", "cpu:3"])
 def test_the_number_of_workers_changes_no_byte(runs: Runs, devices: str) -> None:
+    """With as many threads in each worker (here one): sums of several threads differ by 1e-8."""
     assert runs.predict("--device", devices) == 0
     assert runs.same()
 

@@ -13,7 +13,6 @@ import pytest
     [
         "hcpl_kernel",
         "hcpl_kernel.cli",
-        "hcpl_kernel.export",
         "hcpl_kernel.settings",
         "hcpl_kernel.fields.locate",
         "hcpl_kernel.models.ensemble",

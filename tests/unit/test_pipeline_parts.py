@@ -50,7 +50,6 @@ def test_temporary_files_of_killed_runs_go(tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-from hcpl_kernel.runtime.atomic import atomic_open
 with atomic_open(Path(sys.argv[1]) / "x.csv") as file:
     file.write("half")
     file.flush()

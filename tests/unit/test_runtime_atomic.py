@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hcpl_kernel.runtime import atomic
-from hcpl_kernel.runtime.atomic import atomic_folder, atomic_open, atomic_path, is_temporary, put_if_absent, remove_stale
+from hcpl_kernel.runtime.atomic import atomic_open, atomic_path, is_temporary, put_if_absent, remove_stale
 
 LONG = "a" * 230
 
@@ -162,30 +162,6 @@ def test_a_link_whose_answer_was_lost_counts_as_made(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "link", twice)
     assert put_if_absent(tmp_path / "part", lambda temporary: temporary.write_text("mine"))
-
-
-def test_a_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
-    with atomic_folder(tmp_path / "out") as folder:
-        (folder / "a").write_text("a")
-        assert is_temporary(folder.name) and not (tmp_path / "out").exists()
-    assert names(tmp_path) == ["out"] and (tmp_path / "out" / "a").read_text() == "a"
-    with pytest.raises(OSError), atomic_folder(tmp_path / "out"):
-        pass  # what is there has something in it
-    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "other") as folder:
-        (folder / "a").write_text("half")
-        raise ZeroDivisionError
-    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["a"]
-
-
-def test_temporary_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
-    code = (
-        "import os, pathlib; from hcpl_kernel.runtime.atomic import atomic_folder\n"
-        f"with atomic_folder(pathlib.Path({str(tmp_path)!r}, 'out')) as path: (path / 'a').touch(); os._exit(1)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
-    assert len(names(tmp_path)) == 1
-    assert remove_stale(tmp_path) == 1
-    assert names(tmp_path) == []
 
 
 def test_temporary_files_of_dead_processes_are_removed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.runtime.paths import WORK_FILES, check_new_folder, check_output, check_work
+from hcpl_kernel.runtime.paths import WORK_FILES, check_output, check_work
 
 
 def make(folder: Path, kind: str) -> Path:
@@ -81,21 +81,6 @@ def test_what_cannot_be_an_output_is_refused_in_one_line(tmp_path: Path, kind: s
 def test_what_cannot_be_a_work_folder_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(SettingsError, match="work"):
         check_work(make(tmp_path, kind), tmp_path / "submission.csv")
-
-
-@pytest.mark.parametrize("kind", ["under a file", "pipe", "device", "in proc", "broken link", "loop", "long name"])
-def test_what_cannot_be_a_folder_of_outputs_is_refused(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(SettingsError, match="output"):
-        check_new_folder("output", make(tmp_path, kind))
-
-
-def test_a_folder_of_outputs_is_new_or_empty(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for path in (tmp_path / "new", tmp_path / "a" / "new", tmp_path / "empty"):
-        check_new_folder("output", path)
-    with pytest.raises(SettingsError, match="not empty"):
-        check_new_folder("output", tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["empty"]
 
 
 def test_a_file_is_not_a_work_folder(tmp_path: Path) -> None:

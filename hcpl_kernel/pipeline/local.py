@@ -344,14 +344,15 @@ class LocalRun:
     ) -> int:
         """Predict shards until all are done or the rest would not be in time; how many were done."""
         several = len(predictors) > 1 and self._devices[0].type == "cpu"
+        threads = torch.get_num_threads()
 
         def predict(rank: int, working: _Working, stop: Stop) -> None:
             with contextlib.ExitStack() as stack:
                 if several:
                     cores = sorted(os.sched_getaffinity(0))
-                    share = cores[rank :: len(predictors)] or cores
+                    share = cores[rank :: len(predictors)] or [cores[rank % len(cores)]]
                     stack.enter_context(core_affinity(share))
-                    stack.enter_context(torch_threads(len(share)))
+                    stack.enter_context(torch_threads(min(len(share), threads)))
                 cut = working.pieces.cut(verify=False)
                 crops = working.pieces.crops(cut)
                 prediction = _predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
@@ -420,7 +421,7 @@ def _predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop:
     try:
         return predict_shard(predictor, cut, crops, stop)
     except BaseException as error:
-        if isinstance(error, Exception):
+        if isinstance(error, (Exception, KeyboardInterrupt)):
             raise
         raise RuntimeError(describe(error)) from error
 

@@ -88,7 +88,10 @@ class Pieces:
     def put_prediction(self, network: str, key: str, seen: str, prediction: Prediction) -> None:
         """Keep a network's prediction."""
         self._make_folder()
-        with atomic_path(self._prediction(network, key, seen), sync=False) as temporary:
+        path = self._prediction(network, key, seen)
+        if path.is_dir():
+            remove_any(path)
+        with atomic_path(path, sync=False) as temporary:
             part_file.save_prediction(temporary, prediction)
 
     def remove(self) -> None:

@@ -1,1 +1,1 @@
-"""Runs that are killed or refused a write at any point must end like undisturbed ones: `python -m tools.endurance`."""
+"""Runs killed or refused a write at every point must end like an undisturbed one: `python -m tools.endurance`."""

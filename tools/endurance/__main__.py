@@ -104,6 +104,7 @@ class Trials:
     def _resume(self, what: str, place: Path, ended: int, allowed: tuple[int, ...], clear: bool = True) -> None:
         """Run again, undisturbed, and compare."""
         self.codes[str(ended)] += 1
+        print(f"\r{what}: {ended}", end="", file=sys.stderr, flush=True)
         said = (self.folder / "log").read_text(errors="replace")
         if ended not in allowed or "Traceback" in said or (ended == NAMED and said.count("hcpl: ") != 1):
             self.wrong.append(f"{what}: ended with {ended}, expected one of {allowed}: {said[-300:]}")

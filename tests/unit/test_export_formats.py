@@ -76,7 +76,7 @@ def mask(field: FusedField, row: int) -> np.ndarray:
 
 def assert_same_table(table: pd.DataFrame, folder: Path) -> None:
     """A table has the columns of `cells.csv` with the same values."""
-    write_fields(sample_fields(), [cells_csv(folder / "cells.csv", CLASSES)])
+    write_fields(sample_fields(), [cells_csv(folder / "cells.csv", CLASSES, None, 0.08)])
     expected = pd.read_csv(folder / "cells.csv")[list(COLUMNS)]
     found = table[list(COLUMNS)].reset_index(drop=True).astype({"ID": str, "best_class": str, "nucleus_area": float})
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hcpl_kernel.cells.record import FieldRecord
+from hcpl_kernel.classes import ClassList
 from hcpl_kernel.export.base import write_fields
 from hcpl_kernel.export.cells_csv import cells_csv
 from hcpl_kernel.export.submission_csv import submission_csv

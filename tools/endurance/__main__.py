@@ -104,6 +104,7 @@ class Trials:
     def _resume(self, what: str, place: Path, ended: int, allowed: tuple[int, ...], clear: bool = True) -> None:
         """Run again, undisturbed, and compare."""
         self.codes[str(ended)] += 1
+        before = len(self.wrong)
         print(f"\r{what}: {ended}", end="", file=sys.stderr, flush=True)
         said = (self.folder / "log").read_text(errors="replace")
         if ended not in allowed or "Traceback" in said or (ended == NAMED and said.count("hcpl: ") != 1):
@@ -117,6 +118,8 @@ class Trials:
             self.wrong.append(f"{what}: resumed to another {different}")
         if temporaries(place):
             self.wrong.append(f"{what}: after the resumed run there is {temporaries(place)}")
+        for text in self.wrong[before:]:
+            print(text, flush=True)
         if clear:
             shutil.rmtree(place)
 
@@ -171,7 +174,6 @@ def main() -> int:
         if options.full_disks:
             small = trials.full_disks(64 << 20)
             print(f"{small} disks too small, in steps of {DISK_STEP >> 10} KiB; {_told(trials)}", flush=True)
-    print(*trials.wrong, sep="\n")
     return 1 if trials.wrong else 0
 
 

@@ -24,8 +24,9 @@ from hcpl_kernel.runtime.atomic import atomic_path
 def anndata_file(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Iterator[Callable[[FusedField], None]]:
     """A writer (see :mod:`hcpl_kernel.export.base`) of an AnnData.
 
-    `X` is (cells, classes) float32, the probabilities. `obs` has the columns of `cells.csv` without them (`nucleus_area` is
-    nan where no nuclei are known), its index is `<ID>_<cell>`. `var` has the classes' names as index.
+    `X` is (cells, classes) float32, or float64 where they are calibrated: the probabilities. `obs` has the columns of
+    `cells.csv` before them (`nucleus_area` is nan where no nuclei are known), its index is `<ID>_<cell>`.
+    `var` has the classes' names as index.
     `obsm["spatial"]` is (cells, 2) float64, centroids x, y in px of the field, where the first pixel covers 0 to 1.
     `uns["fields"]` is a table of all fields with size, number of cells and problem; `uns["versions"]` a dictionary of
     texts; `uns["settings"]` and `uns["weights"]` are JSON.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -128,6 +129,17 @@ def run_once(fields: Path, labels: Path, folder: Path) -> dict[str, object]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def repeat_by_command(fields: Path, labels: Path, folder: Path) -> dict[str, object]:
+    """The finished run given again as a user would, as a command: nothing is replaced, so all imports count."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    options = ["--work", folder / "work", "--labels", labels, "--pixel-size", "0.32", "--device", "cpu", "--quiet"]
+    command = [sys.executable, "-m", "hcpl_kernel", "predict", fields, "--weights", MINI, "--output", folder / "s.csv"]
+    subprocess.run([*map(str, command), *map(str, options)], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": round(time.perf_counter() - start, 1), "cpu": round(cpu, 1)}
+
+
 def main() -> None:
     """Measure and print one JSON line per run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -149,6 +161,10 @@ def main() -> None:
         for step, more in steps.items():
             link(sources, fields, labels, more)
             print(json.dumps({"step": step, **run_once(fields, labels, folder)}), flush=True)
+            if step == "finished":
+                print(
+                    json.dumps({"step": "finished, as a command", **repeat_by_command(fields, labels, folder)}), flush=True
+                )
         (labels / f"{count // 2:07d}_cells.png").unlink()
         shutil.copy(sources / "3_cells.png", labels / f"{count // 2:07d}_cells.png")
         print(json.dumps({"step": "one label map changed", **run_once(fields, labels, folder)}), flush=True)

@@ -80,9 +80,9 @@ def find_finished(
     places: dict[int, Place] = {}
     if not len(store):
         return Finished(store, places)
+    outcome = setup.keys.of_outcome(setup.keys.predictions, setup.crop_size)
     for shard in shards:
         key = setup.keys.of_shard(shard)
-        outcome = setup.keys.of_outcome(setup.keys.predictions, setup.crop_size)
         if outcome not in store.outcomes(key):
             continue
         path = store.path(key, outcome)

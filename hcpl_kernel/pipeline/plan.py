@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import hcpl_kernel
@@ -120,18 +121,19 @@ class Keys:
             crop_size: of the crops that they saw, px.
             unfinished: IDs of fields that time or memory did not suffice for.
         """
+        weights = {spec.name: spec.weight for spec in self._ensemble.networks if spec.name in networks}
+        return digest(dict(networks), crop_size, list(unfinished), weights, self._joining)
+
+    @cached_property
+    def _joining(self) -> str:
+        """How predictions are joined: integrity, fusion, classes, calibration."""
         ensemble = self._ensemble
-        weights = {spec.name: spec.weight for spec in ensemble.networks if spec.name in networks}
-        geometry = resolve_sha256(ensemble.folder, ensemble.geometry)
+        curves = ensemble.calibration.classes if ensemble.calibration is not None else ()
         return digest(
-            dict(networks),
-            crop_size,
-            list(unfinished),
-            weights,
-            geometry,
+            resolve_sha256(ensemble.folder, ensemble.geometry),
             dataclasses.asdict(ensemble.fusion),
             dataclasses.asdict(ensemble.classes),
-            None if ensemble.calibration is None else [dataclasses.asdict(curve) for curve in ensemble.calibration.classes],
+            [dataclasses.asdict(curve) for curve in curves],
         )
 
 

@@ -27,6 +27,7 @@ def two_fields(folder: Path) -> CellSet:
         np.ones(3, bool),
         np.zeros(2, np.int64),
         np.array([0, 2]),
+        np.array(["key"]),
     )
 
 

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.bit_depth import BitDepth
@@ -117,10 +116,9 @@ class Workspace:
         for folder in (self.folder, self.labels, self.parts, self.pieces, self.stamps):
             folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            self._lock(stack.enter_context(open(self.folder / ".lock", "a")), shared, "another run is using")
+            self._lock(stack, ".lock", shared, "another run is using")
             if self._part is not None:
-                name = f".lock_{_of(self._part)}"
-                self._lock(stack.enter_context(open(self.folder / name, "a")), False, "another run makes this part in")
+                self._lock(stack, f".lock_{_of(self._part)}", False, "another run makes this part in")
             for folder in (self.folder, self.labels, self.parts, self.stamps):
                 remove_stale(folder)
             for each, _, _ in os.walk(self.pieces):
@@ -193,10 +191,14 @@ class Workspace:
         shutil.rmtree(self.pieces, ignore_errors=True)
         self.pieces.mkdir(exist_ok=True)
 
-    def _lock(self, lock: IO[str], shared: bool, taken: str) -> None:
+    def _lock(self, stack: ExitStack, name: str, shared: bool, taken: str) -> None:
         """Take a lock; a file system without locks (NFS, FUSE, Lustre: errno 37, 38, 95 and others) goes without."""
+        lock = stack.enter_context(open(self.folder / name, "a"))  # noqa: SIM115 - the stack closes it
         try:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _BUSY:
                 raise InputError(f"{taken} {self.folder}; wait for it, or name another --work folder") from error
+        else:
+            # Closing does not suffice: a child that a library has forked meanwhile would keep the lock.
+            stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +43,20 @@ def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch
     monkeypatch.setattr("fcntl.flock", flock)
     with Workspace(tmp_path).opened(shared=False):
         assert (tmp_path / "parts").is_dir()
+
+
+def test_a_child_that_a_library_forked_does_not_keep_the_lock(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with workspace.opened(shared=False):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+    try:
+        with workspace.opened(shared=False):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_temporary_files_of_killed_runs_go(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is not a mapping
         text = metadata[_HEADER]
-        if metadata[_DIGEST] != _digest(text, arrays):
+        if metadata[_HEADER_DIGEST] != _digest(text, {}) or metadata[_DIGEST] != _digest(text, arrays):
             raise DamagedFile(f"{path.name} was changed after it was written")
         return json.loads(text), arrays
     except FileNotFoundError as error:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from hcpl_kernel.engines.graph_engine import GraphEngine, Run
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.runtime.devices import native_precision
+
+if TYPE_CHECKING:
+    import openvino
 
 
 class OpenVinoEngine(GraphEngine):
@@ -51,5 +58,24 @@ class OpenVinoEngine(GraphEngine):
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = _core().compile_model(model, "CPU", settings)
         return lambda inputs: compiled(list(inputs))[0]
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """The process's only core, which is never released.
+
+    OpenVINO gives the thread that loads its CPU plugin another stack for signals, and unmaps it when the core is
+    released, by whichever thread: the next signal then crashes the process. So the plugin is loaded by a thread that
+    ends at once.
+    """
+    import openvino
+
+    def load() -> openvino.Core:
+        core = openvino.Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")
+        return core
+
+    with ThreadPoolExecutor(1) as loader:
+        return loader.submit(load).result()

@@ -120,6 +120,49 @@ def test_a_graph_engine_in_float32_keeps_probabilities_and_ranks_of_trained_netw
     assert min(spearmanr(found[:, k], expected[:, k])[0] for k in range(found.shape[1])) > 0.998
 
 
+INTERRUPTED = """
+import faulthandler, signal, threading
+
+import torch
+
+from hcpl_kernel.engines import get_engine
+
+faulthandler.enable()  # gives the main thread a stack for signals
+
+
+def stack():
+    import ctypes
+
+    fields = (ctypes.c_size_t * 3)()
+    ctypes.CDLL(None).sigaltstack(None, fields)
+    return list(fields)
+
+
+def compile_one():
+    network = torch.nn.Conv2d(4, 3, 3).eval()
+    return get_engine("openvino").compile(network, (torch.zeros(1, 4, 8, 8),), (0,), torch.device("cpu"), "float32")
+
+
+before = stack()
+compiled = [compile_one()]
+assert stack() == before, "another stack for signals"
+release = threading.Thread(target=compiled.clear)
+release.start()
+release.join()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_openvino_leaves_the_stack_for_signals_alone() -> None:
+    """OpenVINO's plugin moves it; after its release by another thread Ctrl-C was a segmentation fault."""
+    pytest.importorskip("openvino", reason="the extra 'cpu' is not installed")
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 def test_openvino_in_bfloat16_is_near(network: CellNetwork, cells: torch.Tensor) -> None:
     pytest.importorskip("openvino", reason="the extra 'cpu' is not installed")
     if native_precision(CPU) != "bfloat16":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -32,10 +32,6 @@ def submission_csv(
         sample: header, IDs and row order; IDs that no field has get the sample's own row, fields that it does not have
             are left out. None: the standard header and the fields' own order.
         ids: of all fields that will come, in their order.
-
-    Raises:
-        SubmissionError: if there is no row, an ID comes twice, or a prediction string is empty or would need quoting;
-            an earlier file stays.
     """
 
     def row(field: FusedField) -> SubmissionRow:
@@ -61,6 +57,25 @@ def submission_csv(
         lines.check_any()
 
 
+def write_submission(path: Path, rows: Iterable[SubmissionRow], header: Sequence[str] = HEADER) -> int:
+    """Write rows as they come; the file appears under its name only when it is complete.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        SubmissionError: if there is no row, an ID comes twice, or a prediction string is empty or would need quoting;
+            an earlier file stays.
+    """
+    with atomic_open(path) as file:
+        file.write(",".join(header) + "\n")
+        lines = _Lines(file, path)
+        for row in rows:
+            lines.write(row)
+        lines.check_any()
+        return lines.count
+
+
 class _Lines:
     """Writes rows as lines of the CSV."""
 
@@ -69,6 +84,10 @@ class _Lines:
         # The long column goes past the CSV writer, which would look at every character for one that needs quoting.
         self._writer = csv.writer(file, lineterminator=",")
         self._seen: set[str] = set()
+
+    @property
+    def count(self) -> int:
+        return len(self._seen)
 
     def write(self, row: SubmissionRow) -> None:
         text = row.prediction_string

@@ -92,7 +92,7 @@ class Predictor:
         self._network = network
         self._spec = spec
         self._device = device
-        self._views = views or spec.views
+        self.views = views or spec.views
         self.batch = GPU_BATCH if device.type == "cuda" else CPU_BATCH
 
     @property
@@ -183,7 +183,7 @@ class Predictor:
 
     def _views_of(self, lane: CompiledClassifier, crops: np.ndarray) -> list[torch.Tensor]:
         cells = network_input(crops, self._spec, self._device)
-        return [lane.descriptors(view(cells, index)) for index in range(self._views)]
+        return [lane.descriptors(view(cells, index)) for index in range(self.views)]
 
 
 def _mean(probabilities: list[torch.Tensor]) -> np.ndarray:

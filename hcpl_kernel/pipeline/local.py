@@ -8,8 +8,9 @@ early leaves out networks, never images.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -23,7 +24,7 @@ from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.cutting import cut_shards
 from hcpl_kernel.pipeline.field_work import FieldWork
 from hcpl_kernel.pipeline.label_maps import label_maps_stand
-from hcpl_kernel.pipeline.network_passes import NetworkPasses, Working, fields_of
+from hcpl_kernel.pipeline.network_passes import NetworkPasses, Pass, Working, fewer, fields_of
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.parts import Place
 from hcpl_kernel.pipeline.pieces import Pieces, seen_of
@@ -48,6 +49,19 @@ IMPROVEMENT_SHARE = 0.05
 
 Improve: TypeAlias = Callable[[Callable[[Shard], Part | None]], None]
 """Rewrites the outputs with what the given function says of each shard."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What networks say of a wave.
+
+    Attributes:
+        keys: the networks by name, each with the key of its predictions.
+        shards: indices of the shards that all of them saw; None for all of the wave.
+    """
+
+    keys: Mapping[str, str]
+    shards: frozenset[int] | None = None
 
 
 class LocalRun:
@@ -110,9 +124,9 @@ class LocalRun:
                 with self._report.stage("fields") as facts:
                     working = self._cut(wave, progress)
                     facts["fields"] = fields_of(wave)
-                names = self._run_networks(working, improve, progress)
+                said = self._run_networks(working, improve, progress)
                 with self._report.stage("fusion"):
-                    finished |= self._commit(working, names)
+                    finished |= self._commit(working, said)
                 seen = sum(each.cells for each in working)
                 self._cells_per_field = max(1.0, seen / fields_of(wave))
                 if remaining and finished:
@@ -196,58 +210,75 @@ class LocalRun:
 
     # ---- networks
 
-    def _run_networks(self, wave: Sequence[Working], improve: Improve | None, progress: Progress) -> list[str]:
-        """Every network over the wave; the names of those that predicted all of it."""
-        names: list[str] = []
+    def _run_networks(self, wave: Sequence[Working], improve: Improve | None, progress: Progress) -> Said:
+        """Every network over the wave; what is missing in the end are views first, then networks, then shards."""
+        whole: dict[str, str] = {}
+        first: tuple[str, Pass] | None = None
+        cells = sum(working.cells for working in wave)
         by_index = {working.shard.index: working for working in wave}
-        for spec in self._order:
-            reason = self._passes.run(spec, wave, progress)
-            if reason is not None:
-                self._report.leave_out(spec.name, reason)
+        for position, spec in enumerate(self._order):
+            most = self._passes.views_in_time(self._order[position:], cells) if self._budget.limit is not None else None
+            views = fewer(self._settings, spec, most)
+            came = self._passes.run(spec, wave, views, progress)
+            if came.reason is not None:
+                self._report.leave_out(spec.name, came.reason)
+                if first is None and came.seen and spec in self._ensemble.networks:
+                    first = spec.name, came
                 continue
-            names.append(spec.name)
-            if self._budget.limit is not None and self._classifiers(names):
-                self._improve(improve, partial(self._present, by_index, tuple(names)))
-        return names
+            if views is not None:
+                asked = self._settings.views or spec.views
+                self._report.degrade(
+                    f"network {spec.name} saw {views} of {asked} test-time views: networks would not have been in time"
+                )
+            whole[spec.name] = came.key
+            if self._budget.limit is not None and self._classifiers(whole):
+                self._improve(improve, partial(self._present, by_index, Said(dict(whole))))
+        if not self._classifiers(whole) and first is not None:
+            name, came = first
+            self._report.degrade(f"only {name} had the time to see cells, those of {len(came.seen)} of {len(wave)} shards")
+            return Said({**whole, name: came.key}, came.seen)
+        return Said(whole)
 
     def _improve(self, improve: Improve | None, present: Callable[[Shard], Part | None]) -> None:
-        """Rewrite the outputs, as long as that takes a small part of the time."""
+        """Rewrite the outputs: with the first predictions at once, then as long as that takes a small part of the time."""
         affordable = IMPROVEMENT_SHARE * self._budget.elapsed >= self._improving < self._budget.for_networks
-        if improve is not None and affordable:
+        if improve is not None and (affordable or not self._improving):
             start = time.perf_counter()
             improve(present)
-            self._improving += time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self._improving += seconds
+            self._budget.wrote(seconds)
 
     # ---- parts
 
-    def _classifiers(self, names: Sequence[str]) -> list[NetworkSpec]:
+    def _classifiers(self, names: Container[str]) -> list[NetworkSpec]:
         return [spec for spec in self._ensemble.networks if spec.name in names]
 
-    def _present(self, wave: Mapping[int, Working], names: Sequence[str], shard: Shard) -> Part | None:
+    def _present(self, wave: Mapping[int, Working], said: Said, shard: Shard) -> Part | None:
         """What the networks so far say of a shard of the wave."""
-        return self._join(wave[shard.index], names) if shard.index in wave else None
+        return self._join(wave[shard.index], said.keys) if shard.index in wave else None
 
     def _committed(self, finished: Mapping[int, Place], shard: Shard) -> Part | None:
         """The part of a shard that this run has put into the store."""
         place = finished.get(shard.index)
         return None if place is None else self._store.get(place.shard, place.outcome)
 
-    def _join(self, working: Working, names: Sequence[str]) -> Part:
-        keys = {name: self._keys.predictions[name] for name in names}
+    def _join(self, working: Working, keys: Mapping[str, str]) -> Part:
         predictions = {name: working.pieces.prediction(name, key, working.seen) for name, key in keys.items()}
         cut = working.pieces.cut(verify=False)
-        return join(cut, predictions, keys, self._classifiers(names), self._ensemble, self._geometry)
+        return join(cut, predictions, keys, self._classifiers(keys), self._ensemble, self._geometry)
 
-    def _commit(self, wave: Sequence[Working], names: Sequence[str]) -> dict[int, Place]:
+    def _commit(self, wave: Sequence[Working], said: Said) -> dict[int, Place]:
         """Put the parts of a wave into the store; pieces that no later run needs go."""
-        if not self._classifiers(names):
+        if not self._classifiers(said.keys):
             return {}
         finished = {}
-        complete = len(names) == len(self._order)
-        keys = {name: self._keys.predictions[name] for name in names}
+        complete = said.keys == self._keys.predictions
         for working in wave:
-            outcome = self._keys.of_outcome(keys, working.crop_size, working.unfinished)
-            self._store.put(working.key, outcome, self._join(working, names))
+            if said.shards is not None and working.shard.index not in said.shards:
+                continue
+            outcome = self._keys.of_outcome(said.keys, working.crop_size, working.unfinished)
+            self._store.put(working.key, outcome, self._join(working, said.keys))
             finished[working.shard.index] = Place(working.key, outcome)
             if complete and not working.unfinished:
                 working.pieces.remove()

@@ -72,6 +72,21 @@ class Working:
         return seen_of(self.crop_size, self.unfinished)
 
 
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """What became of a network's pass over a wave.
+
+    Attributes:
+        key: of its predictions.
+        reason: why it did not see every shard; None where it did.
+        seen: indices of the shards that have its prediction.
+    """
+
+    key: str
+    reason: str | None
+    seen: frozenset[int] = frozenset()
+
+
 class NetworkPasses:
     """Runs networks over waves.
 
@@ -106,37 +121,48 @@ class NetworkPasses:
         sizes = (part_path(setup.ensemble, spec).stat().st_size for spec in setup.order)
         self._resident = 2 * sum(sizes) * len(devices) <= RESIDENT_SHARE * available_memory()
 
-    def run(self, spec: NetworkSpec, wave: Sequence[Working], progress: Progress) -> str | None:
-        """Predict the shards that the network has not seen; None when all are predicted, else why it is left out."""
+    def run(self, spec: NetworkSpec, wave: Sequence[Working], views: int | None, progress: Progress) -> Pass:
+        """Predict the shards that a network has not seen.
+
+        Args:
+            spec: of the network.
+            wave: the shards.
+            views: test-time views, None for what is asked for.
+            progress: is told how far the pass is.
+        """
+        key = self._keys.prediction(spec, views)
         if spec.name in self._failed:
-            return self._report.networks[spec.name]["reason"]
-        key = self._keys.predictions[spec.name]
+            return Pass(key, self._report.networks[spec.name]["reason"])
         missing = [w for w in wave if not self._has_prediction(w, spec.name, key)]
+        present = {w.shard.index for w in wave} - {w.shard.index for w in missing}
         facts = self._report.network(spec.name)
         progress.predicted(spec.name, fields_of([w.shard for w in wave]) - fields_of([w.shard for w in missing]))
         if not missing:
-            return None
+            return Pass(key, None, frozenset(present))
         if self._budget.for_networks <= 0:
-            return "the time limit was near"
+            return Pass(key, "the time limit was near", frozenset(present))
         cells = sum(w.cells for w in missing)
         if not cells:  # nothing to load a network for
             for working in missing:
                 nothing = empty_prediction(spec, len(working.shard.files))
                 working.pieces.put_prediction(spec.name, key, working.seen, nothing)
             progress.predicted(spec.name, fields_of([w.shard for w in missing]))
-            return None
-        least = self._pace.least_seconds(spec, cells)
+            return Pass(key, None, frozenset(w.shard.index for w in wave))
+        least = self._pace.least_seconds(spec, cells, views)
         if least > self._budget.for_networks:
-            return f"it would need {least:.0f} s or more, {self._budget.for_networks:.0f} s are left"
+            reason = f"it would need {least:.0f} s or more, {self._budget.for_networks:.0f} s are left"
+            return Pass(key, reason, frozenset(present))
         start = time.perf_counter()
+        done: list[Working] = []
+        why: str | None = None
         try:
-            predictors = self._predictors(spec)
-            done = self._predict(spec, key, missing, predictors, progress)
+            predictors = self._predictors(spec, views)
+            self._predict(spec, key, missing, predictors, progress, done)
         except _OutOfTime:
-            return "the time limit was near"
+            why = "the time limit was near"
         except NetworkFailure as error:
             self._failed.add(spec.name)
-            return str(error)
+            why = str(error)
         except (HcplError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a network's libraries raise costs that network, not the run
@@ -145,20 +171,37 @@ class NetworkPasses:
             with open(self._workspace.error, "a", encoding="utf-8") as file:
                 file.write(f"network {spec.name}\n{''.join(traceback.format_exception(error))}\n")
             text = str(error).strip().splitlines() or ["no message"]
-            return f"{type(error).__name__}: {text[0]} (see {self._workspace.error.name})"
+            why = f"{type(error).__name__}: {text[0]} (see {self._workspace.error.name})"
         finally:
             seconds = time.perf_counter() - start
             facts["seconds"] = round(facts["seconds"] + seconds, 3)
             if not self._resident:
                 self._loaded.pop(spec.name, None)
-        if done < len(missing):
-            left = seconds / done * (len(missing) - done)
-            return f"it would need {left:.0f} s more, {max(0.0, self._budget.for_networks):.0f} s are left"
-        self._pace.observe(spec, cells, seconds)
+        if why is None and len(done) < len(missing):
+            left = seconds / len(done) * (len(missing) - len(done))
+            why = f"it would need {left:.0f} s more, {max(0.0, self._budget.for_networks):.0f} s are left"
+        present |= {working.shard.index for working in done}
+        if why is not None:
+            return Pass(key, why, frozenset(() if spec.name in self._failed else present))
+        self._pace.observe(spec, cells, views, seconds)
         facts["cells"] += cells
         facts["precision"] = predictors[0].precision
         facts["batch"] = min(predictor.batch for predictor in predictors)
-        return None
+        return Pass(key, None, frozenset(present))
+
+    def views_in_time(self, specs: Sequence[NetworkSpec], cells: int) -> int | None:
+        """With how many test-time views all of these networks can see so many cells in the time that is left.
+
+        Returns:
+            None where what is asked for is in time, or nothing has been measured; else the most views that are in time,
+            at least 1.
+        """
+        asked = max((self._settings.views or spec.views for spec in specs), default=1)
+        for views in (None, *(count for count in (4, 2, 1) if count < asked)):
+            needed = sum(self._pace.least_seconds(spec, cells, fewer(self._settings, spec, views)) for spec in specs)
+            if needed <= self._budget.for_networks:
+                return views
+        return 1 if asked > 1 else None
 
     def _has_prediction(self, working: Working, name: str, key: str) -> bool:
         """Whether a network has seen a shard; a damaged prediction is made again, which the report says."""
@@ -177,8 +220,9 @@ class NetworkPasses:
         missing: Sequence[Working],
         predictors: Sequence[Predictor],
         progress: Progress,
-    ) -> int:
-        """Predict shards until all are done or the rest would not be in time; how many were done."""
+        finished: list[Working],
+    ) -> None:
+        """Predict shards until all are done or the rest would not be in time; those that are done are added to a list."""
         several = len(predictors) > 1 and self._devices[0].type == "cpu"
         threads = torch.get_num_threads()
 
@@ -199,21 +243,23 @@ class NetworkPasses:
         with contextlib.closing(stream):
             for _ in stream:
                 progress.predicted(spec.name, len(missing[done].shard.files))
+                finished.append(missing[done])
                 done += 1
                 left = (time.perf_counter() - start) / done * (len(missing) - done)
                 if done < len(missing) and left > self._budget.for_networks:
                     break
-        return done
 
-    def _predictors(self, spec: NetworkSpec) -> list[Predictor]:
+    def _predictors(self, spec: NetworkSpec, views: int | None) -> list[Predictor]:
         """The network on every device."""
         if spec.name not in self._loaded:
             network = load_network(self._ensemble, spec)
             copies = [network, *(copy.deepcopy(network) for _ in self._devices[1:])]  # engines change theirs in place
             self._loaded[spec.name] = [
-                Predictor(module, spec, device, self._settings.engine, self._settings.views)
+                Predictor(module, spec, device, self._settings.engine, None)
                 for module, device in zip(copies, self._devices, strict=True)
             ]
+        for predictor in self._loaded[spec.name]:
+            predictor.views = views or self._settings.views or spec.views
         return self._loaded[spec.name]
 
 
@@ -225,6 +271,11 @@ def _predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop:
         if isinstance(error, (Exception, KeyboardInterrupt)):
             raise
         raise RuntimeError(describe(error)) from error
+
+
+def fewer(settings: PredictSettings, spec: NetworkSpec, most: int | None) -> int | None:
+    """The views of a network where it may have at most so many; None where it has what is asked for."""
+    return most if most is not None and most < (settings.views or spec.views) else None
 
 
 def fields_of(shards: Sequence[Shard]) -> int:

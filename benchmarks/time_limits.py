@@ -23,11 +23,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from benchmarks.busy_machine import busy_loop
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.scoring import mean_average_precision
-from hcpl_kernel.scoring.tables import read_predictions
+from hcpl_kernel.scoring.tables import read_submission
 from hcpl_kernel.simulation import simulate_field
 from hcpl_kernel.submission import encode_labels, validate_submission
 
@@ -55,22 +56,21 @@ class Outcome:
     score: float
 
 
-def make_fields(folder: Path, count: int) -> object:
+def make_fields(folder: Path, count: int) -> pd.DataFrame:
     """Simulated fields and their ground truth as `mean_average_precision` takes it."""
-    import pandas as pd
-
     rows = []
     for seed in range(count):
         field = simulate_field(seed, shape=(SIDE, SIDE), pixel_size=PIXEL_SIZE)
         for channel, pixels in zip(CHANNELS, field.image, strict=True):
             cv2.imwrite(str(folder / f"f{seed:03d}_{channel}.png"), pixels)
         masks = encode_labels(field.cells.astype(np.int32))
-        for cell, classes in field.classes.items():
-            rows += [(f"f{seed:03d}", SIDE, SIDE, label, masks[cell]) for label in classes if cell in masks]
+        for cell in np.flatnonzero(field.truth) + 1:
+            classes = np.flatnonzero(field.cell_classes[cell - 1])
+            rows += [(f"f{seed:03d}", SIDE, SIDE, int(label), masks[int(cell)]) for label in classes]
     return pd.DataFrame(rows, columns=["image", "height", "width", "label", "mask"])
 
 
-def run(fields: Path, folder: Path, limit: float | None, truth: object) -> Outcome:
+def run(fields: Path, folder: Path, limit: float | None, truth: pd.DataFrame) -> Outcome:
     """One run of the command, watched from outside."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -91,7 +91,7 @@ def run(fields: Path, folder: Path, limit: float | None, truth: object) -> Outco
             time.sleep(0.01)
     ended = time.monotonic() - start
     valid = output.exists() and validate_submission(output).ok
-    score = mean_average_precision(truth, read_predictions(output), verified="present").mean if valid else 0.0
+    score = mean_average_precision(truth, read_submission(output), verified="present").mean if valid else 0.0
     return Outcome(first, ended, child.returncode, valid, score)
 
 

@@ -36,7 +36,7 @@ from pathlib import Path
 import numpy as np
 
 from hcpl_kernel.fusion.prediction import Prediction
-from hcpl_kernel.pipeline import local
+from hcpl_kernel.pipeline import network_passes
 from hcpl_kernel.pipeline.run import run
 from hcpl_kernel.settings import PredictSettings
 
@@ -59,7 +59,7 @@ def disk(folder):
     return sum(f.stat().st_blocks * 512 for f in Path(folder).rglob("*") if f.is_file())
 
 
-local.Predictor, local.load_network = Constant, lambda ensemble, spec: None
+network_passes.Predictor, network_passes.load_network = Constant, lambda ensemble, spec: None
 fields, labels, weights, folder = map(Path, sys.argv[1:5])
 peak, ended = [0], threading.Event()
 

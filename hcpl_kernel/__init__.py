@@ -113,6 +113,9 @@ def predict(
     )
     settings.check_places()
     with kept_environment():
+        from hcpl_kernel.pipeline.first_submission import leave_first_submission
+
+        leave_first_submission(settings)  # before anything is imported that takes long
         from hcpl_kernel.pipeline.run import run
 
     return run(settings, started=started)

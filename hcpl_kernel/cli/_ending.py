@@ -24,6 +24,8 @@ DONE, FELL_SHORT, BAD_USE, UNEXPECTED = 0, 1, 2, 3
 BY_SIGNAL = 128
 """Added to the number of the signal that ended a command, as shells do: 130 for Ctrl-C, 143 for SIGTERM."""
 ERROR_FILE = "error.txt"
+SAME_REQUEST = 1.0
+"""Seconds within which a second signal is the same request: a group and its first process both get it (our choice)."""
 ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command as Ctrl-C does, with everything unwound; SIGQUIT still ends it at once."""
 
@@ -109,10 +111,15 @@ def _signals_raise() -> Iterator[None]:
         yield
         return
 
+    first: list[float] = []
+
     def end(number: int, frame: FrameType | None) -> None:
-        for each in taken:
-            signal.signal(each, signal.SIG_DFL)
-        raise Terminated(number)
+        if not first:
+            first.append(time.monotonic())
+            raise Terminated(number)
+        if time.monotonic() - first[0] > SAME_REQUEST:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     # A signal that is ignored (`nohup`) stays so.
     taken = [number for number in ENDED_BY if signal.getsignal(number) is signal.SIG_DFL]
@@ -172,7 +179,7 @@ def _keep_traceback(error: BaseException, options: argparse.Namespace, arguments
 
 
 def _note_in_report(work: Path, what: str) -> None:
-    from hcpl_kernel.pipeline.report import note_unexpected
+    from hcpl_kernel.pipeline.report import note_unexpected, report_path
 
     with suppress(OSError):  # the line on standard error and the traceback's file say so, too
-        note_unexpected(work, what)
+        note_unexpected(report_path(work, None), what)

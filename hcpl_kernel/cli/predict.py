@@ -9,6 +9,7 @@ import functools
 from hcpl_kernel.cli._ending import DONE, FELL_SHORT, say
 from hcpl_kernel.cli._parser import Parser, checked, path
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.runtime.guard import Board
 from hcpl_kernel.runtime.paths import check_output, check_work
 from hcpl_kernel.settings import (
     BIT_DEPTHS,
@@ -72,13 +73,19 @@ def predict(options: argparse.Namespace) -> int:
     options.work_dir = settings.work_dir
 
     from hcpl_kernel.pipeline.budget import command_started
+    from hcpl_kernel.pipeline.guarded import guarded
 
     started = command_started()
-    from hcpl_kernel.pipeline.run import run
-    from hcpl_kernel.report.text import format_report
+    return guarded(settings, started, functools.partial(_predict, settings, started))
 
-    result = run(settings, started=started)
+
+def _predict(settings: PredictSettings, started: float, board: Board) -> int:
+    from hcpl_kernel.pipeline.run import run
+
+    result = run(settings, started, board.note_predicted)
     if not settings.quiet:
+        from hcpl_kernel.report.text import format_report
+
         say(format_report(result.report))
         say(f"submission {result.output}")
     return FELL_SHORT if settings.strict and result.degraded else DONE

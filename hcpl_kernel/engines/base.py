@@ -39,9 +39,16 @@ class Engine(ABC):
 
     Attributes:
         name: as `--engine` takes it.
+        shares_cores: True where several copies of a classifier may run on a CPU at the same time, each on the threads
+            that torch has in its thread; they come from :meth:`another`. False where the engine spreads its own work.
     """
 
     name: str
+    shares_cores = False
+
+    def another(self, classifier: CompiledClassifier) -> CompiledClassifier:
+        """A classifier with the same weights, not copied, that may run at the same time as the given one."""
+        raise NotImplementedError(f"{self.name} spreads its own work")
 
     @abstractmethod
     def check(self, device: torch.device) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +19,13 @@ class TorchEngine(Engine):
     """See :class:`hcpl_kernel.engines.base.Engine`."""
 
     name = "torch"
+    shares_cores = True
+
+    def another(self, classifier: CompiledClassifier) -> CompiledClassifier:
+        """See :class:`hcpl_kernel.engines.base.Engine`."""
+        assert isinstance(classifier, TorchClassifier)
+        tensors = itertools.chain(classifier.network.parameters(), classifier.network.buffers())
+        return copy.deepcopy(classifier, {id(tensor): tensor for tensor in tensors})
 
     def check(self, device: torch.device) -> None:
         """Torch runs on every device that it knows; :mod:`hcpl_kernel.runtime.devices` tries each."""

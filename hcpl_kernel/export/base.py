@@ -6,14 +6,16 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from hcpl_kernel.classes import ClassList
-from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.runtime.atomic import atomic_folder, atomic_open
 from hcpl_kernel.runtime.paths import check_new_folder, check_output
 
-Writer: TypeAlias = AbstractContextManager[Callable[[FusedField], None]]
+if TYPE_CHECKING:
+    from hcpl_kernel.fusion.fused_field import FusedField
+
+Writer: TypeAlias = "AbstractContextManager[Callable[[FusedField], None]]"
 """Entered, it gives the function that takes a field; left without an error, it gives the finished file its name."""
 
 

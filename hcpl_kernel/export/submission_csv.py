@@ -7,14 +7,17 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import SubmissionError
-from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.runtime.atomic import atomic_open
+from hcpl_kernel.submission.nothing import fallback_string
 from hcpl_kernel.submission.reading import HEADER
-from hcpl_kernel.submission.writing import SampleSubmission, SubmissionRow, fallback_string, prediction_string
+from hcpl_kernel.submission.writing import SampleSubmission, SubmissionRow, prediction_string
+
+if TYPE_CHECKING:
+    from hcpl_kernel.fusion.fused_field import FusedField
 
 UNKNOWN_SIZE = 2048
 """Side written for a field whose size no channel and no sample tells: the commonest of the competition (our choice)."""
@@ -42,8 +45,7 @@ def submission_csv(
             return SubmissionRow(record.id if given is None else given.id, record.width, record.height, text)
         if given is not None:
             return given
-        height, width = record.height or UNKNOWN_SIZE, record.width or UNKNOWN_SIZE
-        return SubmissionRow(record.id, width, height, fallback_string(height, width))
+        return fallback_row(record.id, (record.height, record.width))
 
     header = HEADER if sample is None else sample.header
     with atomic_open(path) as file:
@@ -55,6 +57,17 @@ def submission_csv(
             with _in_sample_order(lines, sample, ids, path.parent) as add_row:
                 yield lambda field: add_row(row(field))
         lines.check_any()
+
+
+def fallback_row(field_id: str, size: tuple[int, int] | None) -> SubmissionRow:
+    """The row of a field without cells that no sample has.
+
+    Args:
+        field_id: its ID.
+        size: height and width in px; None or 0 where they are not known.
+    """
+    height, width = (side or UNKNOWN_SIZE for side in size or (0, 0))
+    return SubmissionRow(field_id, width, height, fallback_string(height, width))
 
 
 def write_submission(path: Path, rows: Iterable[SubmissionRow], header: Sequence[str] = HEADER) -> int:

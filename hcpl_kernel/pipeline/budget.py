@@ -10,14 +10,21 @@ from __future__ import annotations
 import math
 import os
 import time
+from pathlib import Path
 
 from hcpl_kernel.errors import SettingsError
 
 RESERVE_SHARE = 0.03
 RESERVE_MOST = 300.0
-"""Seconds kept for the last writing: a share of the limit, at most so many (our choice)."""
-FIELDS_SHARE = 0.85
+"""Seconds kept for the last writing before any was measured: a share of the limit, at most so many (our choice)."""
+WRITING_FACTOR = 2.0
+"""Measured seconds of a writing, times this, are kept for the next one: the machine may be slower then (our choice)."""
+FIELDS_SHARE = 0.75
 """Share of the limit after which no further field is segmented, so that networks still run (our choice)."""
+ENDING_SHARE = 0.01
+ENDING_MOST = 5.0
+"""Seconds before the limit at which a command that is still busy is ended: a share of the limit and what ending a process
+takes, at most so many (our choice)."""
 VARIABLE = "HCPL_STARTED_AT"
 CLOCK_SKEW = 60.0
 """Seconds by which a start may be in the future: it was perhaps read from another host's clock (our choice)."""
@@ -37,6 +44,7 @@ class TimeBudget:
     def __init__(self, limit: float | None, started: float | None = None) -> None:
         self.limit = limit
         self._started = time.monotonic() if started is None else started
+        self._wrote = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -46,14 +54,34 @@ class TimeBudget:
     @property
     def for_networks(self) -> float:
         """Seconds that networks may still use; infinite without a limit."""
-        if self.limit is None:
-            return float("inf")
-        return self.limit - min(RESERVE_SHARE * self.limit, RESERVE_MOST) - self.elapsed
+        return float("inf") if self.limit is None else self.limit - self._ending - self._writing - self.elapsed
 
     @property
     def for_fields(self) -> float:
         """Seconds that segmentation may still use; infinite without a limit."""
-        return float("inf") if self.limit is None else FIELDS_SHARE * self.limit - self.elapsed
+        if self.limit is None:
+            return float("inf")
+        return min(FIELDS_SHARE * self.limit - self.elapsed, self.for_networks)
+
+    @property
+    def last_moment(self) -> float | None:
+        """Reading of `time.monotonic()` at which whatever still runs has to be ended; None without a limit."""
+        return None if self.limit is None else self._started + self.limit - self._ending
+
+    def wrote(self, seconds: float) -> None:
+        """Note how long it took to write the outputs, so that the last writing is in time."""
+        self._wrote = max(self._wrote, seconds)
+
+    @property
+    def _ending(self) -> float:
+        limit = self.limit or 0.0
+        return min(0.3 + ENDING_SHARE * limit, 0.1 + 0.1 * limit, ENDING_MOST)
+
+    @property
+    def _writing(self) -> float:
+        if self._wrote:
+            return WRITING_FACTOR * self._wrote
+        return min(RESERVE_SHARE * (self.limit or 0.0), RESERVE_MOST)
 
 
 def command_started() -> float:
@@ -69,9 +97,15 @@ def command_started() -> float:
 
 
 def _process_age() -> float:
-    import psutil
+    """Seconds since this process was started, on Linux by clocks that nobody sets."""
+    try:
+        stat = Path("/proc/self/stat").read_text()
+        ticks = int(stat[stat.rindex(")") + 2 :].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):  # another system
+        import psutil
 
-    return time.time() - float(psutil.Process().create_time())
+        return time.time() - float(psutil.Process().create_time())
 
 
 def _age_of(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -11,15 +12,20 @@ from torch.nn import functional
 from hcpl_kernel.cells.crops import YELLOW
 from hcpl_kernel.cells.network_input import shrink_crops
 from hcpl_kernel.engines import get_engine
+from hcpl_kernel.engines.base import CompiledClassifier
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.pipeline.executor import Stop
+from hcpl_kernel.pipeline.executor import Stop, run_in_order
+from hcpl_kernel.runtime.allocation import is_out_of_memory
 from hcpl_kernel.runtime.devices import memory_format
+from hcpl_kernel.runtime.process_tuning import torch_threads
 
 CPU_BATCH = 16
 GPU_BATCH = 64
-"""Largest number of crops in a forward pass (our choice); halved on a GPU that runs out of memory."""
+"""Largest number of crops in a forward pass (our choice); halved where memory runs out."""
+MOST_LANES = 4
+"""Batches that a CPU works on at the same time, at most (our choice; each holds the activations of a batch)."""
 
 
 def network_input(crops: np.ndarray, spec: NetworkSpec, device: torch.device) -> torch.Tensor:
@@ -77,11 +83,16 @@ class Predictor:
     def __init__(
         self, network: CellNetwork, spec: NetworkSpec, device: torch.device, engine: str, views: int | None
     ) -> None:
-        self._engine = get_engine(engine).classifier(network, device, spec.input_size)
+        made = get_engine(engine)
+        self._engine = made.classifier(network, device, spec.input_size)
+        self._lanes = [self._engine]
+        if device.type == "cpu" and made.shares_cores:
+            count = min(torch.get_num_threads(), MOST_LANES)
+            self._lanes += [made.another(self._engine) for _ in range(count - 1)]
         self._network = network
         self._spec = spec
         self._device = device
-        self._views = views or spec.views
+        self.views = views or spec.views
         self.batch = GPU_BATCH if device.type == "cuda" else CPU_BATCH
 
     @property
@@ -101,7 +112,7 @@ class Predictor:
 
         Raises:
             Cancelled: if the work is not wanted any more.
-            torch.cuda.OutOfMemoryError: if not even a single crop fits on the GPU.
+            RuntimeError, MemoryError: if memory does not suffice for a single crop.
         """
         if len(crops) == 0:
             return empty_prediction(self._spec, fields)
@@ -117,7 +128,41 @@ class Predictor:
 
     def _descriptors(self, crops: np.ndarray, stop: Stop) -> list[torch.Tensor]:
         """The descriptors of all crops, (N, D) float32, one tensor per view."""
-        parts: list[list[torch.Tensor]] = [[] for _ in range(self._views)]
+        parts = None
+        if len(self._lanes) > 1:
+            try:
+                parts = self._in_lanes(crops, stop)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                del self._lanes[1:]  # memory does not suffice for several batches at a time
+        if parts is None:
+            parts = self._one_by_one(crops, stop)
+        return [torch.cat(part) for part in zip(*parts, strict=True)]
+
+    def _in_lanes(self, crops: np.ndarray, stop: Stop) -> list[list[torch.Tensor]]:
+        """Several batches at the same time, each on its share of the cores.
+
+        Cores that work on one layer wait for each other at its end, which costs a multiple of the time where another
+        program holds one of them; cores that work on batches of their own do not.
+        """
+        bounds = [0]
+        for left in range(math.ceil(len(crops) / self.batch), 0, -1):  # as one by one: results do not depend on the cores
+            bounds.append(bounds[-1] + math.ceil((len(crops) - bounds[-1]) / left))
+
+        def work(lane: CompiledClassifier, bound: tuple[int, int], inner: Stop) -> list[torch.Tensor]:
+            inner.check()
+            stop.check()
+            with torch.inference_mode():
+                return self._views_of(lane, crops[slice(*bound)])
+
+        with torch_threads(max(1, torch.get_num_threads() // len(self._lanes))):
+            ahead = 2 * len(self._lanes)
+            return list(run_in_order(work, itertools.pairwise(bounds), self._lanes, ahead))
+
+    def _one_by_one(self, crops: np.ndarray, stop: Stop) -> list[list[torch.Tensor]]:
+        """One batch after the other."""
+        parts: list[list[torch.Tensor]] = []
         start = 0
         while start < len(crops):
             stop.check()
@@ -125,18 +170,20 @@ class Predictor:
             batches = math.ceil((len(crops) - start) / self.batch)
             end = start + math.ceil((len(crops) - start) / batches)
             try:
-                cells = network_input(crops[start:end], self._spec, self._device)
-                seen = [self._engine.descriptors(view(cells, index)) for index in range(self._views)]
-            except torch.cuda.OutOfMemoryError:
-                if self.batch == 1:
+                parts.append(self._views_of(self._engine, crops[start:end]))
+            except (RuntimeError, MemoryError) as error:
+                if self.batch == 1 or not is_out_of_memory(error):
                     raise
                 self.batch = max(1, min(self.batch, end - start) // 2)
-                torch.cuda.empty_cache()
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
                 continue
-            for part, batch in zip(parts, seen, strict=True):
-                part.append(batch)
             start = end
-        return [torch.cat(part) for part in parts]
+        return parts
+
+    def _views_of(self, lane: CompiledClassifier, crops: np.ndarray) -> list[torch.Tensor]:
+        cells = network_input(crops, self._spec, self._device)
+        return [lane.descriptors(view(cells, index)) for index in range(self.views)]
 
 
 def _mean(probabilities: list[torch.Tensor]) -> np.ndarray:

@@ -120,7 +120,7 @@ def find_any(setup: Setup, store: Store, shards: Sequence[Shard], report: RunRep
                 report.warn(None, f"a part of {shard.files[0].id} and its neighbours is not used: {error}")
                 continue
             networks, cut = part.prediction_keys, part.cut
-            own = all(setup.keys.predictions.get(name) == value for name, value in networks.items())
+            own = all(setup.keys.is_own(name, value) for name, value in networks.items())
             if not own or outcome != setup.keys.of_outcome(networks, cut.crop_size, cut.unfinished):
                 continue
             rank = (len(networks), -len(cut.unfinished), cut.crop_size)

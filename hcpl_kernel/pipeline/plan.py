@@ -93,17 +93,20 @@ class Keys:
         self._segmenter = segmenter
         self._stamps = stamps
         self._fields = digest(hcpl_kernel.__version__, settings.pixel_size, dataclasses.asdict(depth))
-        self.predictions: dict[str, str] = {
-            spec.name: digest(
-                computed_values(spec),
-                resolve_sha256(ensemble.folder, spec),
-                settings.views,
-                settings.engine,
-                precision,
-            )
-            for spec in networks
-        }
+        self._computing = (settings.views, settings.engine, precision)
+        self.predictions: dict[str, str] = {spec.name: self.prediction(spec) for spec in networks}
         """Per network: what its prediction depends on besides the shard and the size of its crops."""
+
+    def prediction(self, spec: NetworkSpec, views: int | None = None) -> str:
+        """What a network's prediction depends on, with so many views; None: with those of the settings."""
+        asked, engine, precision = self._computing
+        sha256 = resolve_sha256(self._ensemble.folder, spec)
+        return digest(computed_values(spec), sha256, views or asked, engine, precision)
+
+    def is_own(self, name: str, key: str) -> bool:
+        """Whether a prediction of a network was made by this run's rules, perhaps with fewer views for want of time."""
+        specs = (spec for spec in (self._ensemble.completeness, *self._ensemble.networks) if spec.name == name)
+        return any(key in (self.prediction(spec, views) for views in (None, 1, 2, 4)) for spec in specs)
 
     def of_field(self, files: FieldFiles) -> list[Any]:
         """What one field's label maps and crops depend on besides the settings."""

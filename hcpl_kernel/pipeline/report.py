@@ -14,6 +14,7 @@ from typing import Any
 
 import hcpl_kernel
 from hcpl_kernel.runtime.atomic import atomic_open
+from hcpl_kernel.settings import Part
 
 FILE_NAME = "run_report.json"
 PACKAGES = ("torch", "timm", "numpy", "pandas", "opencv-python-headless", "opencv-python", "numba", "xgboost", "safetensors")
@@ -95,17 +96,21 @@ class RunReport:
             json.dump(values, file, indent=1, default=str)
 
 
-def note_unexpected(folder: Path, text: str) -> None:
-    """Add to the report of a work folder that its run ended with an unexpected error.
+def report_path(work: Path, part: Part | None) -> Path:
+    """Where the report of a run is; a `--part` run has one of its own."""
+    return work / (FILE_NAME if part is None else f"run_report_{part.index}of{part.count}.json")
+
+
+def note_unexpected(path: Path, text: str) -> None:
+    """Add to the report of a run that it ended early.
 
     Args:
-        folder: the work folder; made where it does not exist, as is the report.
-        text: the error in one line.
+        path: the report; made where it does not exist, as is its folder.
+        text: why, in one line.
 
     Raises:
         OSError: if the report cannot be written.
     """
-    path = folder / FILE_NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -114,7 +119,7 @@ def note_unexpected(folder: Path, text: str) -> None:
         values = {"schema": 1, "versions": versions()}
     noted = values.get("degradations")
     values["degradations"] = [*(noted if isinstance(noted, list) else []), f"the run ended early: {text}"]
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_open(path) as file:
         json.dump(values, file, indent=1, default=str)
 

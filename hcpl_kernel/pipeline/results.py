@@ -18,6 +18,7 @@ from hcpl_kernel.export.submission_csv import submission_csv
 from hcpl_kernel.fields.readers import field_size
 from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.models.ensemble import Ensemble
+from hcpl_kernel.pipeline.first_submission import write_fallback
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.plan import Shard, digest
 from hcpl_kernel.pipeline.workspace import Workspace
@@ -70,12 +71,8 @@ class Outputs:
 
     def write_fallback(self, inputs: str | None, note: bool = True) -> None:
         """A complete submission without any cell: the dummy row of every field; noted unless it is a `--part` run's."""
-        nothing = np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
-        records = (
-            FieldRecord.unusable(files.id, field_size(files), None) for shard in self._shards for files in shard.files
-        )
-        fields = (FusedField(record, *nothing) for record in records)
-        write_fields(fields, [submission_csv(self._output, None, self._sample, self._ids)])
+        fields = [files for shard in self._shards for files in shard.files]
+        write_fallback(self._output, fields, self._sample, field_size)
         if note:
             self._note(inputs, [], None)
 

@@ -6,7 +6,7 @@ The submission is complete from the first minute on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class RunResult:
         return bool(self.problems or self.warnings or self.degradations)
 
 
-def run(settings: PredictSettings, started: float | None = None) -> RunResult:
+def run(settings: PredictSettings, started: float | None = None, predicted: Callable[[], None] = lambda: None) -> RunResult:
     """Predict a folder of fields; see `hcpl predict`.
 
     A complete fallback submission is written as soon as the IDs are known. A run with `settings.part` makes the parts of
@@ -71,6 +71,7 @@ def run(settings: PredictSettings, started: float | None = None) -> RunResult:
     Args:
         settings: what to do.
         started: reading of `time.monotonic()` from which the time limit counts; None for now.
+        predicted: called when a submission with predictions stands.
 
     Raises:
         InputError: if no field was found, or none could be used (the fallback submission is there).
@@ -83,9 +84,10 @@ def run(settings: PredictSettings, started: float | None = None) -> RunResult:
     with _refusals_named(), workspace.opened(shared=settings.part is not None), _reported(workspace, report):
         _prepare_place(settings.output)
         workspace.error.unlink(missing_ok=True)  # an earlier run's
+        report.write(workspace.report)
         if settings.fresh:
             workspace.forget()
-        return _Run(settings, workspace, report).predict(budget)
+        return _Run(settings, workspace, report, predicted).predict(budget)
 
 
 def assemble(work: Path, output: Path) -> RunResult:
@@ -156,7 +158,14 @@ def _reported(workspace: Workspace, report: RunReport) -> Iterator[None]:
 class _Run:
     """The steps of one run."""
 
-    def __init__(self, settings: PredictSettings, workspace: Workspace, report: RunReport) -> None:
+    def __init__(
+        self,
+        settings: PredictSettings,
+        workspace: Workspace,
+        report: RunReport,
+        predicted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._predicted = predicted
         self._settings = settings
         self._workspace = workspace
         self._report = report
@@ -309,8 +318,11 @@ class _Run:
             if not output.exists():
                 self._outputs.write_fallback(None, note=False)
             return None
-        noted = self._outputs.noted().get("inputs")
+        note = self._outputs.noted()
+        noted = note.get("inputs")
         if noted is not None and noted == self._input_key():
+            if note["classes"] is not None:
+                self._predicted()
             return noted
         self._outputs.write_fallback(None)
         return None
@@ -323,6 +335,8 @@ class _Run:
         with self._report.stage("submission"):
             names = finished.names(self._shards) if final else []
             self._outputs.write(finished.part, ensemble, inputs or self._input_key(), names)
+        if finished.places:
+            self._predicted()
 
     def _improve(self, finished: Finished, ensemble: Ensemble, inputs: str | None) -> Any:
         """What writes the outputs between two networks: finished parts, and of other shards what `present` gives."""
@@ -331,6 +345,8 @@ class _Run:
             with self._report.stage("submission"):
                 key = inputs or self._input_key()
                 self._outputs.write(lambda shard: finished.part(shard) or present(shard), ensemble, key, [])
+            self._predicted()
+            self._report.write(self._workspace.report)
 
         return improve
 

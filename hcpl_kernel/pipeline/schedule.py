@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -24,22 +25,32 @@ def by_value_per_second(networks: Sequence[NetworkSpec], views: int | None) -> l
     return sorted(networks, key=key)
 
 
+RECENT = 3
+"""So many networks tell how fast the machine is at present (our choice)."""
+
+
 class Pace:
-    """The quickest seconds per counted operation that any network of this run reached: what another needs at the least."""
+    """Seconds per counted operation of the last few networks; the quickest of them is what another needs at the least.
+
+    Only the last few count, so that a machine that has become slower is noticed.
+
+    Args:
+        views: test-time views, None for each network's own.
+    """
 
     def __init__(self, views: int | None) -> None:
         self._views = views
-        self._seconds = 0.0
+        self._seconds: deque[float] = deque(maxlen=RECENT)
 
-    def observe(self, spec: NetworkSpec, cells: int, seconds: float) -> None:
-        """Note how long a network took for so many cells."""
-        work = self._work(spec, cells)
+    def observe(self, spec: NetworkSpec, cells: int, views: int | None, seconds: float) -> None:
+        """Note how long a network took for so many cells, with fewer views than usual unless `views` is None."""
+        work = self._work(spec, cells, views)
         if work:
-            self._seconds = min(self._seconds, seconds / work) if self._seconds else seconds / work
+            self._seconds.append(seconds / work)
 
-    def least_seconds(self, spec: NetworkSpec, cells: int) -> float:
+    def least_seconds(self, spec: NetworkSpec, cells: int, views: int | None = None) -> float:
         """What a network needs for so many cells at the least; 0 where nothing is known yet."""
-        return self._seconds * self._work(spec, cells)
+        return min(self._seconds, default=0.0) * self._work(spec, cells, views)
 
-    def _work(self, spec: NetworkSpec, cells: int) -> float:
-        return spec.gmac * (self._views or spec.views) * cells
+    def _work(self, spec: NetworkSpec, cells: int, views: int | None) -> float:
+        return spec.gmac * (views or self._views or spec.views) * cells

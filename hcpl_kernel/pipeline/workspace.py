@@ -8,17 +8,20 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.bit_depth import BitDepth
-from hcpl_kernel.pipeline.report import FILE_NAME
+from hcpl_kernel.pipeline.report import report_path
 from hcpl_kernel.runtime.atomic import atomic_open, remove_stale
 from hcpl_kernel.settings import Part, PredictSettings, from_mapping, read_json
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
+ENDING = 2.0
+"""Seconds that the process of a run that was just killed may take to end (our choice)."""
 
 
 PLAN_SCHEMA = 2
@@ -146,7 +149,7 @@ class Workspace:
     @property
     def report(self) -> Path:
         """The run report; a `--part` run has one of its own."""
-        return self.folder / (FILE_NAME if self._part is None else f"run_report_{_of(self._part)}.json")
+        return report_path(self.folder, self._part)
 
     def write_plan(self, plan: Plan) -> None:
         """Leave what a repeated run and `hcpl assemble` need to know of this one."""
@@ -194,8 +197,17 @@ class Workspace:
     def _lock(self, stack: ExitStack, name: str, shared: bool, taken: str) -> None:
         """Take a lock; a file system without locks (NFS, FUSE, Lustre: errno 37, 38, 95 and others) goes without."""
         lock = stack.enter_context(open(self.folder / name, "a"))  # noqa: SIM115 - the stack closes it
+        kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
         try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            until = time.monotonic() + ENDING
+            while True:
+                try:
+                    fcntl.flock(lock, kind)
+                    break
+                except OSError as error:
+                    if error.errno not in _BUSY or time.monotonic() > until:
+                        raise
+                time.sleep(0.1)
         except OSError as error:
             if error.errno in _BUSY:
                 raise InputError(f"{taken} {self.folder}; wait for it, or name another --work folder") from error

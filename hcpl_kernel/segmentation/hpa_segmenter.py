@@ -96,7 +96,7 @@ class HpaNetworks:
                 or it has more than 65535 cells.
             WeightsError: from `load`.
         """
-        from hcpl_kernel.segmentation._allocation import is_gpu_out_of_memory, is_out_of_memory
+        from hcpl_kernel.runtime.allocation import is_gpu_out_of_memory, is_out_of_memory
         from hcpl_kernel.segmentation.labellers import LABELLERS
         from hcpl_kernel.segmentation.labelling import seen_nuclei
 
@@ -155,7 +155,7 @@ def _forward(segmentator: Segmentator, inputs: NDArray[np.float32]) -> Maps:
     """The networks' forward passes; a GPU whose memory is too small gets a second chance."""
     import torch
 
-    from hcpl_kernel.segmentation._allocation import is_gpu_out_of_memory
+    from hcpl_kernel.runtime.allocation import is_gpu_out_of_memory
 
     try:
         return segmentator.forward(inputs)

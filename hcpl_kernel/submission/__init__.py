@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hcpl_kernel.submission.rle import decode_mask, empty_mask, encode_labels, encode_mask
+    from hcpl_kernel.submission.nothing import empty_mask, fallback_string
+    from hcpl_kernel.submission.rle import decode_mask, encode_labels, encode_mask
     from hcpl_kernel.submission.validation import Problem, ValidationReport, validate_submission
     from hcpl_kernel.submission.writing import (
         SampleSubmission,
         SubmissionRow,
-        fallback_string,
         prediction_string,
         read_sample,
     )
@@ -35,7 +35,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("decode_mask", "empty_mask", "encode_labels", "encode_mask"), "rle"),
+    **dict.fromkeys(("decode_mask", "encode_labels", "encode_mask"), "rle"),
+    **dict.fromkeys(("empty_mask", "fallback_string"), "nothing"),
     **dict.fromkeys(("Problem", "ValidationReport", "validate_submission"), "validation"),
 }
 

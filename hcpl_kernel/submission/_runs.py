@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.runtime.compiling import kernel
 
-MAX_PIXELS = 2**28
 COUNT_CHARS = 6
-"""Characters of the longest count: six groups of five bits hold every difference of two lengths up to MAX_PIXELS."""
+"""Characters of the longest count: six groups of five bits hold every difference of two lengths up to 2^28."""
 
 FIT, DAMAGED, NEGATIVE, SHORT, LONG = range(5)
 """What :func:`check_counts` finds."""
@@ -182,7 +181,7 @@ def check_counts(text: NDArray, pixels: int) -> tuple[int, int]:
 
     Args:
         text: `(n,) int8`, COCO's compressed counts (signed: characters beyond ASCII are negative and so damaged).
-        pixels: at most MAX_PIXELS.
+        pixels: at most 2^28.
     """
     position, k, covered, before, last = 0, 0, 0, 0, 0
     while position < len(text):

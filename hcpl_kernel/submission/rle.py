@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.errors import InputError, SubmissionError
 from hcpl_kernel.submission import _runs
+from hcpl_kernel.submission.nothing import check_size, empty_mask, pack
 
-_ZLIB_LEVEL = 9  # the competition's reference encoder compresses with zlib's best level
 _TABLE_IDS = 2**16  # instance ids below it are counted in a table, others sorted
 EMPTY_RUNS = 64  # characters granted for runs of length zero, which encoders do not write but pycocotools reads (our choice)
 
@@ -61,20 +61,9 @@ def encode_labels(labels: NDArray[Any], scale: int = 1) -> dict[int, str]:
     text, ends = _runs.encode_runs(runs, instances, len(ids), height, width, scale)
     counts, begin, strings = text.tobytes(), 0, {}
     for instance, end in zip(ids.tolist(), ends.tolist(), strict=True):
-        strings[instance] = _pack(counts[begin:end])
+        strings[instance] = pack(counts[begin:end])
         begin = end
     return strings
-
-
-def empty_mask(height: int, width: int) -> str:
-    """The mask string of a mask `(height, width)` px without any pixel set.
-
-    Raises:
-        InputError: if the size is not positive or has more than 2^28 pixels.
-    """
-    _check_size(height, width)
-    text = np.empty(_runs.COUNT_CHARS, np.uint8)
-    return _pack(text[: _runs._write_count(text, 0, height * width)].tobytes())
 
 
 def decode_mask(text: str, height: int, width: int) -> NDArray[np.bool_]:
@@ -107,7 +96,7 @@ def decode_counts(text: str, height: int, width: int) -> bytes:
         SubmissionError: if the string is not a mask of that size.
         InputError: if the size is not positive or has more than 2^28 pixels.
     """
-    _check_size(height, width)
+    check_size(height, width)
     pixels = height * width
     longest = pixels + 1 + EMPTY_RUNS
     try:
@@ -139,10 +128,6 @@ def decode_counts(text: str, height: int, width: int) -> bytes:
     return counts
 
 
-def _pack(counts: bytes) -> str:
-    return base64.b64encode(zlib.compress(counts, _ZLIB_LEVEL)).decode("ascii")
-
-
 def _instances(run_labels: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The ids that occur, ascending, and each run's place among them."""
     if run_labels.min() < 0:
@@ -163,7 +148,7 @@ def _label_map(labels: NDArray[Any], scale: int) -> NDArray[Any]:
         raise InputError(f"a label map has dtype {labels.dtype}, expected integers (0 = background)")
     if not isinstance(scale, (int, np.integer)) or scale < 1:
         raise InputError(f"scale is {scale!r}, expected a whole number of at least 1")
-    _check_size(labels.shape[0] * scale, labels.shape[1] * scale)
+    check_size(labels.shape[0] * scale, labels.shape[1] * scale)
     if labels.dtype == bool:
         labels = labels.view(np.uint8)
     elif labels.dtype not in (np.uint8, np.uint16, np.int32):
@@ -171,11 +156,6 @@ def _label_map(labels: NDArray[Any], scale: int) -> NDArray[Any]:
             raise InputError(f"ids of the label map go from {labels.min()} to {labels.max()}, expected 0 to 2^31 - 1")
         labels = labels.astype(np.int32)
     return np.ascontiguousarray(labels)
-
-
-def _check_size(height: int, width: int) -> None:
-    if height < 1 or width < 1 or height * width > _runs.MAX_PIXELS:
-        raise InputError(f"a mask of {height} x {width} px, expected 1 to 2^28 pixels")
 
 
 def _short(text: str) -> str:

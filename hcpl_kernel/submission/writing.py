@@ -6,16 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SubmissionError
 from hcpl_kernel.fields.names import normal
+from hcpl_kernel.submission.nothing import fallback_string
 from hcpl_kernel.submission.reading import HEADER, open_rows
-from hcpl_kernel.submission.rle import empty_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +78,6 @@ def read_sample(path: str | Path) -> SampleSubmission:
     return SampleSubmission(header, tuple(rows.values()))
 
 
-def fallback_string(height: int, width: int) -> str:
-    """The prediction string of a field without cells: class 0, confidence 1, no pixel (the sample's dummy row)."""
-    return f"0 1 {empty_mask(height, width)}"
-
-
 def prediction_string(masks: Sequence[str], probabilities: NDArray[Any], classes: ClassList = HPA_CLASSES) -> str:
     """The prediction string of a field: every class of every cell.
 
@@ -97,6 +92,8 @@ def prediction_string(masks: Sequence[str], probabilities: NDArray[Any], classes
     Raises:
         InputError: if the shapes do not fit or a probability is not in [0, 1].
     """
+    import numpy as np
+
     probabilities = np.asarray(probabilities)
     if not len(masks) or probabilities.shape != (len(masks), len(classes)):
         raise InputError(

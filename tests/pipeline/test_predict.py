@@ -20,7 +20,7 @@ import hcpl_kernel
 from hcpl_kernel.cli import main
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.models.ensemble import read_ensemble
-from hcpl_kernel.pipeline import field_work, local, plan
+from hcpl_kernel.pipeline import field_work, network_passes, plan
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.submission import decode_mask, validate_submission
 from tests.toy_ensemble import write_toy_ensemble
@@ -211,7 +211,7 @@ def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(
     monkeypatch.setattr(plan, "MOST_FIELDS", 1)
     assert predict(fields, *given_labels(fields)) == 0
     undisturbed = (tmp_path / "submission.csv").read_bytes()
-    original, calls = local.predict_shard, []
+    original, calls = network_passes.predict_shard, []
 
     def killed(*arguments: Any) -> Any:
         calls.append(arguments)
@@ -219,7 +219,7 @@ def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(local, "predict_shard", killed)
+    monkeypatch.setattr(network_passes, "predict_shard", killed)
     assert predict(fields, *given_labels(fields), "--fresh") == 130
     assert validate_submission(tmp_path / "submission.csv").ok
     assert predict(fields, *given_labels(fields)) == 0
@@ -257,18 +257,20 @@ def test_a_passed_time_limit_costs_networks_and_never_images(
 def test_the_slow_network_is_left_out_and_the_others_stay(
     predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = local.predict_shard
+    original = network_passes.predict_shard
 
     def slow(predictor: Predictor, *arguments: Any) -> Any:
         if predictor._spec.name == "cla_efficientnet":
             time.sleep(1.5)
         return original(predictor, *arguments)
 
-    monkeypatch.setattr(local, "predict_shard", slow)
+    monkeypatch.setattr(network_passes, "predict_shard", slow)
     monkeypatch.setattr(plan, "MOST_FIELDS", 1)
 
     class Clock:
         limit, elapsed, for_fields, for_networks = 100.0, 50.0, float("inf"), 2.5
+
+        def wrote(self, seconds: float) -> None: ...
 
     monkeypatch.setattr("hcpl_kernel.pipeline.run.TimeBudget", lambda limit, started: Clock())
     assert predict(fields, *given_labels(fields)) == 0
@@ -276,6 +278,44 @@ def test_the_slow_network_is_left_out_and_the_others_stay(
     assert networks["cla_efficientnet"]["state"] == "left out"
     assert networks["dsa_efficientnet"]["state"] == networks["clh_efficientnet"]["state"] == "done"
     assert len(pd.read_csv(tmp_path / "submission.csv")["PredictionString"][0]) > 100
+
+
+def test_views_go_before_networks(predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_passes.NetworkPasses, "views_in_time", lambda *_: 2)
+    assert predict(fields, *given_labels(fields), "--views", "4", "--time-limit", "1h") == 0
+    values = report(tmp_path)
+    assert all(network["state"] == "done" for network in values["networks"].values())
+    assert any("2 of 4 test-time views" in text for text in values["degradations"])
+    hurried = (tmp_path / "submission.csv").read_bytes()
+    monkeypatch.undo()
+    assert predict(fields, *given_labels(fields), "--views", "4") == 0  # with time, all views are seen
+    assert not any("views" in text for text in report(tmp_path)["degradations"])
+    assert (tmp_path / "submission.csv").read_bytes() != hurried
+
+
+def test_of_the_first_network_counts_what_it_has_seen(
+    predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = network_passes.predict_shard
+
+    def slow(predictor: Predictor, *arguments: Any) -> Any:
+        if predictor._spec.name != "vid_completeness":
+            time.sleep(1.0)
+        return original(predictor, *arguments)
+
+    monkeypatch.setattr(network_passes, "predict_shard", slow)
+    monkeypatch.setattr(plan, "MOST_FIELDS", 1)
+
+    class Clock:
+        limit, elapsed, for_fields, for_networks = 100.0, 50.0, float("inf"), 1.1
+
+        def wrote(self, seconds: float) -> None: ...
+
+    monkeypatch.setattr("hcpl_kernel.pipeline.run.TimeBudget", lambda limit, started: Clock())
+    assert predict(fields, *given_labels(fields)) == 0
+    lengths = pd.read_csv(tmp_path / "submission.csv")["PredictionString"].str.len()
+    assert (lengths > 100).tolist() == [True, False, False]
+    assert any("had the time to see" in text for text in report(tmp_path)["degradations"])
 
 
 def test_another_engine_segments_again_but_takes_given_labels(
@@ -292,11 +332,11 @@ def test_another_engine_segments_again_but_takes_given_labels(
         return original(self, files, *arguments)
 
     monkeypatch.setattr(field_work.FieldWork, "finish", counted)
-    predicting = local.predict_shard
+    predicting = network_passes.predict_shard
     for options, again in (([], 3), (given_labels(fields), 0)):
-        monkeypatch.setattr(local, "predict_shard", killed)
+        monkeypatch.setattr(network_passes, "predict_shard", killed)
         assert predict(fields, *options, "--fresh") == 130
-        monkeypatch.setattr(local, "predict_shard", predicting)
+        monkeypatch.setattr(network_passes, "predict_shard", predicting)
         cut.clear()
         assert predict(fields, *options, "--engine", "openvino", "--networks", "dsa_efficientnet") == 0
         assert len(cut) == again

@@ -21,7 +21,7 @@ import pytest
 import hcpl_kernel
 from hcpl_kernel.cli import main
 from hcpl_kernel.fields.channels import CHANNELS
-from hcpl_kernel.pipeline import cutting, local, plan
+from hcpl_kernel.pipeline import cutting, local, network_passes, plan
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.field_work import FieldWork
 from hcpl_kernel.pipeline.store import Store
@@ -116,7 +116,7 @@ def runs(shared: Material, whole: Path, tmp_path: Path, monkeypatch: pytest.Monk
     place = tmp_path / "place"
     place.mkdir()
     runs = Runs(place, shared, results(whole))
-    finishing, predicting = FieldWork.finish, local.predict_shard
+    finishing, predicting = FieldWork.finish, network_passes.predict_shard
 
     def finish_field(self: FieldWork, files: Any, *arguments: Any) -> Any:
         runs.cut.append(files.id)
@@ -127,7 +127,7 @@ def runs(shared: Material, whole: Path, tmp_path: Path, monkeypatch: pytest.Monk
         return predicting(predictor, *arguments)
 
     monkeypatch.setattr(FieldWork, "finish", finish_field)
-    monkeypatch.setattr(local, "predict_shard", predict_shard)
+    monkeypatch.setattr(network_passes, "predict_shard", predict_shard)
     yield runs
 
 
@@ -152,7 +152,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int, e
     [
         (FieldWork, "finish", 2),
         (cutting.Pieces, "put_cut", 2),
-        (local, "load_network", 2),
+        (network_passes, "load_network", 2),
         (local.Pieces, "put_prediction", 4),
         (Store, "put", 2),
         (local.Pieces, "remove", 2),
@@ -196,7 +196,7 @@ def test_a_worker_that_raises_anything_is_never_taken_for_done(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, devices: str, error: BaseException
 ) -> None:
     with monkeypatch.context() as patch:
-        interrupt(patch, local, "predict_shard", NETWORKS * FIELDS - 1, error)  # in the last network
+        interrupt(patch, network_passes, "predict_shard", NETWORKS * FIELDS - 1, error)  # in the last network
         assert runs.predict("--device", devices, "--strict") == 1
     states = {name: facts["state"] for name, facts in runs.report["networks"].items()}
     assert sorted(states.values()) == ["done", "done", "left out"]
@@ -220,7 +220,7 @@ def test_what_ends_a_run_in_segmentation_is_no_success(
 @pytest.mark.parametrize("removed", ["output", "output folder", "work", "pieces"])
 def test_what_is_removed_in_mid_run(runs: Runs, monkeypatch: pytest.MonkeyPatch, removed: str) -> None:
     path = {"output": runs.output, "output folder": runs.place, "work": runs.work, "pieces": runs.work / "pieces"}[removed]
-    original, calls = local.predict_shard, []
+    original, calls = network_passes.predict_shard, []
 
     def remove(*arguments: Any) -> Any:
         calls.append(removed)
@@ -229,7 +229,7 @@ def test_what_is_removed_in_mid_run(runs: Runs, monkeypatch: pytest.MonkeyPatch,
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "predict_shard", remove)
+        patch.setattr(network_passes, "predict_shard", remove)
         assert runs.predict() == (0 if removed == "output" else 2)
     runs.place.mkdir(exist_ok=True)
     assert runs.predict() == 0
@@ -263,7 +263,7 @@ def flip(path: Path, where: float) -> None:
 def unfinished(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the pieces of a run whose last network was interrupted."""
     with monkeypatch.context() as patch:
-        interrupt(patch, local, "predict_shard", NETWORKS * FIELDS, KeyboardInterrupt())
+        interrupt(patch, network_passes, "predict_shard", NETWORKS * FIELDS, KeyboardInterrupt())
         assert runs.predict() == 130
 
 

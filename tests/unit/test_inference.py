@@ -10,7 +10,9 @@ from torch import Tensor
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
 from hcpl_kernel.pipeline import inference
+from hcpl_kernel.pipeline.executor import Cancelled, Stop
 from hcpl_kernel.pipeline.inference import Predictor, network_input, view
+from hcpl_kernel.runtime.process_tuning import torch_threads
 
 CPU = torch.device("cpu")
 
@@ -127,3 +129,21 @@ def test_out_of_memory_for_a_single_cell_is_told() -> None:
     hopeless._engine.descriptors = never  # type: ignore[method-assign]
     with pytest.raises(torch.cuda.OutOfMemoryError):
         hopeless.predict(crops(3), np.zeros(3, np.int64), 1)
+
+
+@pytest.mark.parametrize("kind", ["dsa", "cla", "clh"])
+def test_batches_side_by_side_say_what_one_after_the_other_says(kind: str, in_float32: None) -> None:
+    cells, fields = crops(70), np.sort(np.arange(70) % 3)
+    said = []
+    for threads in (1, 3):
+        with torch_threads(threads):
+            said.append(predictor(spec(kind), views=2).predict(cells, fields, 3).prob_cell)
+            assert torch.get_num_threads() == threads
+    np.testing.assert_allclose(*said, atol=1e-5)
+
+
+def test_batches_side_by_side_stop_when_the_result_is_not_wanted() -> None:
+    stop = Stop()
+    stop.set()
+    with torch_threads(2), pytest.raises(Cancelled):
+        predictor(spec()).predict(crops(40), np.zeros(40, np.int64), 1, stop)

@@ -13,12 +13,28 @@ from hcpl_kernel.pipeline.budget import VARIABLE, TimeBudget, command_started
 
 
 def test_the_budget_counts_from_the_given_start() -> None:
-    budget = TimeBudget(100, time.monotonic() - 80)
-    assert 80 <= budget.elapsed < 85
-    assert 12 < budget.for_networks <= 17
+    budget = TimeBudget(100, time.monotonic() - 70)
+    assert 70 <= budget.elapsed < 75
+    assert 20 < budget.for_networks <= 27
     assert 0 < budget.for_fields <= 5
     assert TimeBudget(100).elapsed < 5
     assert TimeBudget(None).for_networks == TimeBudget(None).for_fields == float("inf")
+
+
+def test_the_last_moment_is_before_the_limit_and_networks_end_before_it() -> None:
+    for limit in (1, 10, 100, 30_000):
+        budget = TimeBudget(limit)
+        left = budget.last_moment - time.monotonic()
+        assert 0.9 * limit - 0.2 < left < limit
+        assert budget.for_networks < left
+    assert TimeBudget(None).last_moment is None
+
+
+def test_what_writing_took_is_kept_for_the_last_writing() -> None:
+    budget = TimeBudget(100)
+    before = budget.for_networks
+    budget.wrote(10)
+    assert before - 18 < budget.for_networks < before - 16
 
 
 def test_a_command_begins_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:

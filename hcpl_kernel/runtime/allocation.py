@@ -19,7 +19,7 @@ def is_gpu_out_of_memory(error: BaseException) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """True where memory of the CPU or a GPU could not be allocated, whichever library says so."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     if isinstance(error, cv2.error):
         return error.code == cv2.Error.StsNoMem

@@ -1,0 +1,72 @@
+"""The first submission of a run: complete, without any cell, made with the standard library only.
+
+It is written before anything is imported that takes long or may be broken, so that whatever happens later a valid
+submission is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from hcpl_kernel.errors import HcplError
+from hcpl_kernel.export.submission_csv import fallback_row, write_submission
+from hcpl_kernel.fields.files import FieldFiles
+from hcpl_kernel.fields.headers import header_size
+from hcpl_kernel.fields.locate import locate_fields
+from hcpl_kernel.settings import PredictSettings
+from hcpl_kernel.submission.reading import HEADER
+from hcpl_kernel.submission.writing import SampleSubmission, SubmissionRow, read_sample
+
+
+def write_fallback(
+    output: Path,
+    fields: Iterable[FieldFiles],
+    sample: SampleSubmission | None,
+    size_of: Callable[[FieldFiles], tuple[int, int] | None],
+) -> None:
+    """Write a submission without any cell: the sample's own rows, or without a sample a dummy row for every field.
+
+    Args:
+        output: the submission.
+        fields: sorted by ID.
+        sample: has the header, the IDs and their order.
+        size_of: gives height and width of a field in px, None where they are not known.
+    """
+    if sample is not None:
+        rows: Iterable[SubmissionRow] = sample.rows
+    else:
+        rows = (fallback_row(files.id, size_of(files)) for files in fields)
+    write_submission(output, rows, HEADER if sample is None else sample.header)
+
+
+def leave_first_submission(settings: PredictSettings) -> None:
+    """Write the fallback submission, unless what stands there is a run's own.
+
+    What is wrong with the input is not told here: the run itself names it.
+    """
+    try:
+        if settings.output.exists() and (settings.part is not None or _is_a_runs_own(settings)):
+            return
+        if settings.sample is not None:
+            sample: SampleSubmission | None = read_sample(settings.sample)
+            fields: tuple[FieldFiles, ...] = ()
+        else:
+            located = locate_fields(settings.fields_dir, suffixes=settings.suffixes or None, listing=settings.listing)
+            sample, fields = None, located.fields[: settings.limit]
+        settings.output.parent.mkdir(parents=True, exist_ok=True)
+        write_fallback(settings.output, fields, sample, header_size)
+    except (HcplError, OSError):
+        return
+
+
+def _is_a_runs_own(settings: PredictSettings) -> bool:
+    """Whether the output is as a run of this work folder left it; whether it is of the same images, the run finds out."""
+    try:
+        note = json.loads((settings.work_dir / "results.json").read_text(encoding="utf-8"))
+        status = os.stat(settings.output)
+        return bool(note["output"] == [status.st_size, status.st_mtime_ns, status.st_ino])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

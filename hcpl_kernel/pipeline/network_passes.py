@@ -1,0 +1,283 @@
+"""Passes of networks over a wave of shards: one network after the other, on all devices, as long as there is time."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import os
+import time
+import traceback
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hcpl_kernel.errors import HcplError, describe
+from hcpl_kernel.fusion.prediction import Prediction
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.weights import part_path
+from hcpl_kernel.networks.loading import load_network
+from hcpl_kernel.pipeline.budget import TimeBudget
+from hcpl_kernel.pipeline.executor import Stop, run_in_order
+from hcpl_kernel.pipeline.inference import Predictor, empty_prediction
+from hcpl_kernel.pipeline.part import CutShard
+from hcpl_kernel.pipeline.pieces import Pieces, seen_of
+from hcpl_kernel.pipeline.plan import Shard
+from hcpl_kernel.pipeline.progress import Progress
+from hcpl_kernel.pipeline.report import RunReport
+from hcpl_kernel.pipeline.schedule import Pace
+from hcpl_kernel.pipeline.sealed import AbsentFile, DamagedFile
+from hcpl_kernel.pipeline.setup import Setup
+from hcpl_kernel.pipeline.shard_work import NetworkFailure, predict_shard
+from hcpl_kernel.pipeline.workspace import Workspace
+from hcpl_kernel.runtime.memory import available_memory
+from hcpl_kernel.runtime.process_tuning import core_affinity, torch_threads
+from hcpl_kernel.settings import PredictSettings
+
+RESIDENT_SHARE = 0.25
+"""Networks stay loaded between waves where their files, twice, take at most this share of the free memory (our choice)."""
+
+
+class _OutOfTime(Exception):
+    """The time for networks is used up."""
+
+
+class _TimedStop(Stop):
+    """Also ends when the time for networks is used up."""
+
+    def __init__(self, stop: Stop, budget: TimeBudget) -> None:
+        self._stop, self._budget = stop, budget
+
+    def check(self) -> None:
+        self._stop.check()
+        if self._budget.for_networks <= 0:
+            raise _OutOfTime
+
+
+@dataclasses.dataclass
+class Working:
+    """A shard while it is in a wave."""
+
+    shard: Shard
+    key: str
+    pieces: Pieces
+    cells: int
+    crop_size: int
+    unfinished: tuple[str, ...]
+
+    @property
+    def seen(self) -> str:
+        """What of the shard its networks see."""
+        return seen_of(self.crop_size, self.unfinished)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """What became of a network's pass over a wave.
+
+    Attributes:
+        key: of its predictions.
+        reason: why it did not see every shard; None where it did.
+        seen: indices of the shards that have its prediction.
+    """
+
+    key: str
+    reason: str | None
+    seen: frozenset[int] = frozenset()
+
+
+class NetworkPasses:
+    """Runs networks over waves.
+
+    Args:
+        settings: of the run.
+        setup: networks and keys; the weights are verified.
+        workspace: gets the traceback of a network that fails.
+        budget: the time that is left.
+        report: gets what each network did, or why it is left out.
+        devices: one worker each.
+    """
+
+    def __init__(
+        self,
+        settings: PredictSettings,
+        setup: Setup,
+        workspace: Workspace,
+        budget: TimeBudget,
+        report: RunReport,
+        devices: Sequence[torch.device],
+    ) -> None:
+        self._settings = settings
+        self._ensemble = setup.ensemble
+        self._keys = setup.keys
+        self._workspace = workspace
+        self._budget = budget
+        self._report = report
+        self._devices = devices
+        self._pace = Pace(settings.views)
+        self._failed: set[str] = set()
+        self._loaded: dict[str, list[Predictor]] = {}
+        sizes = (part_path(setup.ensemble, spec).stat().st_size for spec in setup.order)
+        self._resident = 2 * sum(sizes) * len(devices) <= RESIDENT_SHARE * available_memory()
+
+    def run(self, spec: NetworkSpec, wave: Sequence[Working], views: int | None, progress: Progress) -> Pass:
+        """Predict the shards that a network has not seen.
+
+        Args:
+            spec: of the network.
+            wave: the shards.
+            views: test-time views, None for what is asked for.
+            progress: is told how far the pass is.
+        """
+        key = self._keys.prediction(spec, views)
+        if spec.name in self._failed:
+            return Pass(key, self._report.networks[spec.name]["reason"])
+        missing = [w for w in wave if not self._has_prediction(w, spec.name, key)]
+        present = {w.shard.index for w in wave} - {w.shard.index for w in missing}
+        facts = self._report.network(spec.name)
+        progress.predicted(spec.name, fields_of([w.shard for w in wave]) - fields_of([w.shard for w in missing]))
+        if not missing:
+            return Pass(key, None, frozenset(present))
+        if self._budget.for_networks <= 0:
+            return Pass(key, "the time limit was near", frozenset(present))
+        cells = sum(w.cells for w in missing)
+        if not cells:  # nothing to load a network for
+            for working in missing:
+                nothing = empty_prediction(spec, len(working.shard.files))
+                working.pieces.put_prediction(spec.name, key, working.seen, nothing)
+            progress.predicted(spec.name, fields_of([w.shard for w in missing]))
+            return Pass(key, None, frozenset(w.shard.index for w in wave))
+        least = self._pace.least_seconds(spec, cells, views)
+        if least > self._budget.for_networks:
+            reason = f"it would need {least:.0f} s or more, {self._budget.for_networks:.0f} s are left"
+            return Pass(key, reason, frozenset(present))
+        start = time.perf_counter()
+        done: list[Working] = []
+        why: str | None = None
+        try:
+            predictors = self._predictors(spec, views)
+            self._predict(spec, key, missing, predictors, progress, done)
+        except _OutOfTime:
+            why = "the time limit was near"
+        except NetworkFailure as error:
+            self._failed.add(spec.name)
+            why = str(error)
+        except (HcplError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a network's libraries raise costs that network, not the run
+            self._failed.add(spec.name)
+            self._loaded.pop(spec.name, None)
+            with open(self._workspace.error, "a", encoding="utf-8") as file:
+                file.write(f"network {spec.name}\n{''.join(traceback.format_exception(error))}\n")
+            text = str(error).strip().splitlines() or ["no message"]
+            why = f"{type(error).__name__}: {text[0]} (see {self._workspace.error.name})"
+        finally:
+            seconds = time.perf_counter() - start
+            facts["seconds"] = round(facts["seconds"] + seconds, 3)
+            if not self._resident:
+                self._loaded.pop(spec.name, None)
+        if why is None and len(done) < len(missing):
+            left = seconds / len(done) * (len(missing) - len(done))
+            why = f"it would need {left:.0f} s more, {max(0.0, self._budget.for_networks):.0f} s are left"
+        present |= {working.shard.index for working in done}
+        if why is not None:
+            return Pass(key, why, frozenset(() if spec.name in self._failed else present))
+        self._pace.observe(spec, cells, views, seconds)
+        facts["cells"] += cells
+        facts["precision"] = predictors[0].precision
+        facts["batch"] = min(predictor.batch for predictor in predictors)
+        return Pass(key, None, frozenset(present))
+
+    def views_in_time(self, specs: Sequence[NetworkSpec], cells: int) -> int | None:
+        """With how many test-time views all of these networks can see so many cells in the time that is left.
+
+        Returns:
+            None where what is asked for is in time, or nothing has been measured; else the most views that are in time,
+            at least 1.
+        """
+        asked = max((self._settings.views or spec.views for spec in specs), default=1)
+        for views in (None, *(count for count in (4, 2, 1) if count < asked)):
+            needed = sum(self._pace.least_seconds(spec, cells, fewer(self._settings, spec, views)) for spec in specs)
+            if needed <= self._budget.for_networks:
+                return views
+        return 1 if asked > 1 else None
+
+    def _has_prediction(self, working: Working, name: str, key: str) -> bool:
+        """Whether a network has seen a shard; a damaged prediction is made again, which the report says."""
+        try:
+            return len(working.pieces.prediction(name, key, working.seen).prob_cell) == working.cells
+        except AbsentFile:
+            return False
+        except DamagedFile as error:
+            self._report.warn(None, f"{name} predicts shard {working.shard.index + 1} again: {error}")
+            return False
+
+    def _predict(
+        self,
+        spec: NetworkSpec,
+        key: str,
+        missing: Sequence[Working],
+        predictors: Sequence[Predictor],
+        progress: Progress,
+        finished: list[Working],
+    ) -> None:
+        """Predict shards until all are done or the rest would not be in time; those that are done are added to a list."""
+        several = len(predictors) > 1 and self._devices[0].type == "cpu"
+        threads = torch.get_num_threads()
+
+        def predict(rank: int, working: Working, stop: Stop) -> None:
+            with contextlib.ExitStack() as stack:
+                if several:
+                    cores = sorted(os.sched_getaffinity(0))
+                    share = cores[rank :: len(predictors)] or [cores[rank % len(cores)]]
+                    stack.enter_context(core_affinity(share))
+                    stack.enter_context(torch_threads(min(len(share), threads)))
+                cut = working.pieces.cut(verify=False)
+                crops = working.pieces.crops(cut)
+                prediction = _predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
+            working.pieces.put_prediction(spec.name, key, working.seen, prediction)
+
+        start, done = time.perf_counter(), 0
+        stream = run_in_order(predict, missing, range(len(predictors)), ahead=2 * len(predictors))
+        with contextlib.closing(stream):
+            for _ in stream:
+                progress.predicted(spec.name, len(missing[done].shard.files))
+                finished.append(missing[done])
+                done += 1
+                left = (time.perf_counter() - start) / done * (len(missing) - done)
+                if done < len(missing) and left > self._budget.for_networks:
+                    break
+
+    def _predictors(self, spec: NetworkSpec, views: int | None) -> list[Predictor]:
+        """The network on every device."""
+        if spec.name not in self._loaded:
+            network = load_network(self._ensemble, spec)
+            copies = [network, *(copy.deepcopy(network) for _ in self._devices[1:])]  # engines change theirs in place
+            self._loaded[spec.name] = [
+                Predictor(module, spec, device, self._settings.engine, None)
+                for module, device in zip(copies, self._devices, strict=True)
+            ]
+        for predictor in self._loaded[spec.name]:
+            predictor.views = views or self._settings.views or spec.views
+        return self._loaded[spec.name]
+
+
+def _predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:
+    """What a network says; a library that raises what is not an Exception (SystemExit) costs the network only."""
+    try:
+        return predict_shard(predictor, cut, crops, stop)
+    except BaseException as error:
+        if isinstance(error, (Exception, KeyboardInterrupt)):
+            raise
+        raise RuntimeError(describe(error)) from error
+
+
+def fewer(settings: PredictSettings, spec: NetworkSpec, most: int | None) -> int | None:
+    """The views of a network where it may have at most so many; None where it has what is asked for."""
+    return most if most is not None and most < (settings.views or spec.views) else None
+
+
+def fields_of(shards: Sequence[Shard]) -> int:
+    """How many fields shards have."""
+    return sum(len(shard.files) for shard in shards)

@@ -56,6 +56,8 @@ class PredictSettings:
         sample: a sample submission whose header, IDs and row order are followed.
         listing: CSV with the columns ID, red, green, blue, yellow (one path per channel), instead of scanning the folder.
         suffixes: file name suffix of each channel, for instance `{"red": "_r"}`; absent channels keep `_<channel>`.
+        channels: which channel of a file with several is which, by number from 1 or name, for instance
+            `{"red": "3", "green": "GFP"}`; or the name of a channel's folder.
         pixel_size: micrometres per pixel of the input images, 0.005 to 5; the networks work at 0.08.
         bit_depth: bits that 16-bit images use: 8, 10, 12, 14, 16, or "auto" to recognise it over the run (the rule:
             `hcpl_kernel.fields.bit_depth`). A depth that is given also says that dim images are as dim as they look.
@@ -84,6 +86,7 @@ class PredictSettings:
     sample: Path | None = None
     listing: Path | None = None
     suffixes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    channels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pixel_size: float = 0.08
     bit_depth: str | int = "auto"
     labels: Path | None = None
@@ -131,8 +134,9 @@ class PredictSettings:
             _is_number(self.time_limit) and math.isfinite(self.time_limit) and self.time_limit > 0
         ):
             raise SettingsError(f"time_limit is {self.time_limit!r}, expected a positive number of seconds")
-        if not isinstance(self.suffixes, Mapping):
-            raise SettingsError(f"suffixes is {self.suffixes!r}, expected a mapping such as {{'red': '_r'}}")
+        for name, example in (("suffixes", "_r"), ("channels", "3")):
+            if not isinstance(getattr(self, name), Mapping):
+                raise SettingsError(f"{name} is {getattr(self, name)!r}, expected a mapping such as {{'red': '{example}'}}")
         if not isinstance(self.device, str):
             raise SettingsError(f"device is {self.device!r}, expected a text such as 'auto', 'cpu' or 'cuda:0'")
         if not isinstance(self.part, (Part, type(None))):

@@ -45,6 +45,8 @@ def _add_predict(parser: Parser) -> None:
     add("--sample", type=path, metavar="CSV", help="sample submission whose header, IDs and order to follow")
     add("--listing", type=path, metavar="CSV", help="CSV with ID,red,green,blue,yellow instead of scanning the folder")
     add("--suffixes", type=_suffixes, default={}, metavar="red=_r,...", help="file name suffix of each channel")
+    example = "red=3,..."
+    add("--channels", type=_channels, default={}, metavar=example, help="channels of files with several: number or name")
     add("--pixel-size", type=float, default=0.08, metavar="UM", help="micrometres per pixel (default 0.08)")
     depths = ", ".join(map(str, BIT_DEPTHS[1:]))
     add("--bit-depth", type=_bit_depth, default="auto", metavar="BITS", help=f"bits that 16-bit images use: auto, {depths}")
@@ -116,9 +118,17 @@ def _bit_depth(text: str) -> str | int:
 
 
 def _suffixes(text: str) -> dict[str, str]:
+    return _per_channel(text, "red=_r,green=_g,blue=_b,yellow=_y")
+
+
+def _channels(text: str) -> dict[str, str]:
+    return _per_channel(text, "red=3,green=1,blue=2,yellow=4")
+
+
+def _per_channel(text: str, example: str) -> dict[str, str]:
     pairs = [part.split("=", 1) for part in text.split(",")]
     if any(len(pair) != 2 or not pair[1] for pair in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected for instance red=_r,green=_g,blue=_b,yellow=_y")
+        raise argparse.ArgumentTypeError(f"{text!r}; expected for instance {example}")
     if len({channel for channel, _ in pairs}) < len(pairs):
         raise argparse.ArgumentTypeError(f"{text!r} names a channel twice")
-    return {pair[0]: pair[1] for pair in pairs}
+    return {pair[0].strip(): pair[1] for pair in pairs}

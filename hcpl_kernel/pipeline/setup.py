@@ -35,7 +35,7 @@ def find_fields(settings: PredictSettings, sample: SampleSubmission | None, repo
     Raises:
         InputError: if there is no field.
     """
-    located = locate_fields(settings.fields_dir, suffixes=settings.suffixes or None, listing=settings.listing)
+    located = locate_fields(settings.fields_dir, settings.suffixes or None, settings.listing, settings.channels or None)
     for field_id, reason in located.problems:
         report.problem(field_id, reason)
     for text in located.warnings:

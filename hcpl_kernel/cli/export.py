@@ -47,7 +47,7 @@ def export(options: argparse.Namespace) -> int:
 
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_fields(counted(), [output.writer(options.output, results.classes, results.report)])
+        write_fields(counted(), [output.writer(options.output, results.classes, results.report, results.form)])
     except OSError as error:
         raise InputError(f"{options.output} could not be written: {describe(error)}") from error
     say(f"{cells} cells of {fields} fields: {options.output}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -17,8 +18,10 @@ class FusedField:
         record: its size, cells and mask strings.
         integrity: (n,) float32 in [0, 1].
         prob: (n, K) in [0, 1], one column per class, after integrity; float64 where it is calibrated, else float32.
+        extra: the further columns of the field's row in the listing, for instance `{"condition": "control"}`.
     """
 
     record: FieldRecord
     integrity: np.ndarray
     prob: np.ndarray
+    extra: Mapping[str, str] = dataclasses.field(default_factory=dict)

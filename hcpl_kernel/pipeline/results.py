@@ -13,6 +13,7 @@ import numpy as np
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.export.base import write_fields
+from hcpl_kernel.export.cell_columns import CellForm, extra_names
 from hcpl_kernel.export.cells_csv import cells_csv
 from hcpl_kernel.export.submission_csv import submission_csv
 from hcpl_kernel.fields.readers import field_size
@@ -24,7 +25,7 @@ from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.submission.writing import SampleSubmission
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Outputs:
@@ -53,7 +54,8 @@ class Outputs:
         self._pixel_size = pixel_size
         self._ids = [files.id for shard in shards for files in shard.files]
         rows = [] if sample is None else [(row.id, row.width, row.height, row.prediction_string) for row in sample.rows]
-        self._form = digest(rows, None if sample is None else sample.header)
+        self._extra = {files.id: dict(files.extra) for shard in shards for files in shard.files if files.extra}
+        self._form = digest(rows, None if sample is None else sample.header, self._extra)
 
     def noted(self) -> dict[str, Any]:
         """The note of the last outputs, if they are still what was written; else an empty one."""
@@ -91,24 +93,29 @@ class Outputs:
             parts: names of the parts, for the note; empty for outputs that are not final.
         """
         classes = ensemble.classes
+        names = extra_names(name for extra in self._extra.values() for name in extra)
+        form = CellForm(ensemble.calibration, self._pixel_size, names)
         writers = [
             submission_csv(self._output, classes, self._sample, self._ids),
-            cells_csv(self._workspace.cells_csv, classes, ensemble.calibration, self._pixel_size),
+            cells_csv(self._workspace.cells_csv, classes, form),
         ]
         write_fields(self._fields(part_of, len(classes)), writers)
-        self._note(inputs, parts, classes)
+        self._note(inputs, parts, classes, form)
 
     def _fields(self, part_of: Callable[[Shard], Part | None], classes: int) -> Iterator[FusedField]:
         for shard in self._shards:
             part = part_of(shard)
             if part is not None:
-                yield from part.fields()
+                for field in part.fields():
+                    yield dataclasses.replace(field, extra=self._extra.get(field.record.id, {}))
                 continue
             for files in shard.files:
                 record = FieldRecord.unusable(files.id, field_size(files), None)
                 yield FusedField(record, np.zeros(0, np.float32), np.zeros((0, classes), np.float32))
 
-    def _note(self, inputs: str | None, parts: Sequence[str], classes: ClassList | None) -> None:
+    def _note(
+        self, inputs: str | None, parts: Sequence[str], classes: ClassList | None, form: CellForm | None = None
+    ) -> None:
         note = {
             "schema": SCHEMA,
             "form": self._form,
@@ -116,6 +123,8 @@ class Outputs:
             "parts": list(parts),
             "fields": len(self._ids),
             "classes": None if classes is None else dataclasses.asdict(classes),
+            "cells": None if form is None else dataclasses.asdict(form),
+            "extra": self._extra,
             "output": _signature(self._output),
             "cells_csv": None if classes is None else _signature(self._workspace.cells_csv),
         }

@@ -17,7 +17,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from hcpl_kernel.runtime.compiling import kernel
 MOST_JSON = 1 << 20
 MOST_CHUNKS = 1 << 16
 _V2_TYPES = {"|u1": "u1", "<u2": "<u2", ">u2": ">u2"}
-_ENDIAN = {"little": "<", "big": ">"}
+_ENDIAN: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
 _COMPRESSORS = ("blosc", "zstd", "lz4", "zlib", "gzip", "bz2", "lzma")
 _ABSENT = (1 << 64) - 1
 
@@ -167,7 +167,8 @@ def _version_3(folder: Path) -> ZarrArray:
 
 def _coded(shape: tuple[int, ...], dtype: np.dtype[Any], codecs: Sequence[Mapping[str, Any]], folder: Path) -> _Layout:
     """The layout that a list of format 3 codecs makes."""
-    order, compressor, checksum, inner, more = tuple(range(len(shape))), None, False, None, {}
+    order, compressor, checksum, inner = tuple(range(len(shape))), None, False, None
+    index_checksum, index_first = True, False
     for codec in codecs:
         name, configuration = codec["name"], codec.get("configuration") or {}
         if name == "transpose":
@@ -178,8 +179,8 @@ def _coded(shape: tuple[int, ...], dtype: np.dtype[Any], codecs: Sequence[Mappin
             dtype = dtype.newbyteorder(_ENDIAN[configuration.get("endian", "little")])
         elif name == "sharding_indexed":
             inner = _coded(_sizes(configuration["chunk_shape"], 1), dtype, configuration["codecs"], folder)
-            more["index_checksum"] = any(c["name"] == "crc32c" for c in configuration["index_codecs"])
-            more["index_first"] = configuration.get("index_location", "end") == "start"
+            index_checksum = any(c["name"] == "crc32c" for c in configuration["index_codecs"])
+            index_first = configuration.get("index_location", "end") == "start"
         elif name == "crc32c":
             checksum = True
         elif compressor is None:
@@ -193,7 +194,9 @@ def _coded(shape: tuple[int, ...], dtype: np.dtype[Any], codecs: Sequence[Mappin
         raise Unreadable(f"has shards of a kind that is not read: {folder}")
     if any(size % part for size, part in zip(shape, inner.shape, strict=True)):
         raise Unreadable(f"has damaged metadata: {folder}: shards of {shape} in chunks of {inner.shape}")
-    return dataclasses.replace(layout, inner=inner, dtype=inner.dtype, **more)
+    return dataclasses.replace(
+        layout, inner=inner, dtype=inner.dtype, index_checksum=index_checksum, index_first=index_first
+    )
 
 
 def _layout(
@@ -316,15 +319,15 @@ def _checked(data: bytes, name: str) -> bytes:
 
 def _table() -> NDArray[np.uint32]:
     """Of the Castagnoli polynomial, bits reversed."""
-    values = np.arange(256, dtype=np.uint32)
+    values: NDArray[np.uint32] = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         values = np.where(values & 1, (values >> 1) ^ np.uint32(0x82F63B78), values >> 1).astype(np.uint32)
     return values
 
 
 @kernel
-def _crc32c(data: NDArray[np.uint8], table: NDArray[np.uint32]) -> int:
+def _crc32c(data: NDArray[np.uint8], table: NDArray[np.uint32]) -> np.uint32:
     rest = np.uint32(0xFFFFFFFF)
     for value in data:
         rest = table[(rest ^ value) & np.uint32(0xFF)] ^ (rest >> np.uint32(8))
-    return rest ^ np.uint32(0xFFFFFFFF)
+    return np.uint32(rest ^ np.uint32(0xFFFFFFFF))

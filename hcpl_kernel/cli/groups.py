@@ -12,7 +12,11 @@ from hcpl_kernel.runtime.paths import check_no_own_file, check_output
 
 def add_verbs(parser: Parser) -> None:
     """Add the verb of this file."""
-    verb = parser.add_verb("groups", groups, "Compare groups of fields, named by a column of the listing, class by class.")
+    text = "Compare groups of fields, named by a column of the listing, class by class."
+    example = (
+        "hcpl groups out/submission_work --by condition --reference control --output out/groups.csv --plot out/groups.svg"
+    )
+    verb = parser.add_verb("groups", groups, text, [example])
     verb.add_argument("folder", type=path, metavar="WORK_DIR", help="work folder of a finished `hcpl predict --listing`")
     verb.add_argument("--by", required=True, metavar="COLUMN", help="column of the listing, such as condition")
     verb.add_argument("--reference", metavar="GROUP", help="group to compare with (default: the first by name)")

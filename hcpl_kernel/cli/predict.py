@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
+from pathlib import Path
 
 from hcpl_kernel.cli._ending import DONE, FELL_SHORT, say
 from hcpl_kernel.cli._parser import Parser, checked, path
@@ -21,6 +23,14 @@ from hcpl_kernel.settings import (
     parse_part,
 )
 
+_EXAMPLES = (
+    "hcpl predict my_fields --weights weights/mini --output out/submission.csv --pixel-size 0.32",
+    "hcpl predict stacks --weights weights/mini --output out/s.csv --channels red=Tubulin,green=GFP,blue=DAPI,yellow=ER",
+    "hcpl predict my_fields --weights weights/mini --output out/s.csv --suffixes red=_r,green=_g,blue=_b,yellow=_y",
+    "hcpl predict my_fields --weights weights/full --output out/s.csv --time-limit 8h30m --device cuda",
+    "hcpl predict my_fields --weights weights/mini --output out/try.csv --limit 3",
+)
+
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of this file."""
@@ -35,7 +45,8 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _add_predict(parser: Parser) -> None:
-    verb = parser.add_verb("predict", predict, "Predict a folder of fields and write a submission; resumes by default.")
+    text = "Predict a folder of fields and write a submission; resumes by default."
+    verb = parser.add_verb("predict", predict, text, _EXAMPLES)
     verb.set_defaults(resumes=True)
     add = verb.add_argument
     add("fields_dir", type=path, metavar="FIELDS_DIR", help="folder of <ID>_{red,green,blue,yellow} images")
@@ -72,6 +83,8 @@ def predict(options: argparse.Namespace) -> int:
     settings = PredictSettings(**{name: getattr(options, name) for name in names})
     settings.check_places()
     options.work_dir = settings.work_dir
+    if not settings.quiet:
+        _tell_what_limit_replaces(settings)
 
     from hcpl_kernel.pipeline.budget import command_started
 
@@ -84,6 +97,24 @@ def predict(options: argparse.Namespace) -> int:
         say(format_report(result.report))
         say(f"submission {result.output}")
     return FELL_SHORT if settings.strict and result.degraded else DONE
+
+
+def _tell_what_limit_replaces(settings: PredictSettings) -> None:
+    """A try with a few fields at the output of a whole run takes its place: say so before it begins."""
+    fields = fields_of_result(settings.work_dir) if settings.limit is not None and settings.output.exists() else None
+    if fields is not None and settings.limit is not None and fields > settings.limit:
+        say(
+            f"{settings.output} holds {fields} fields and will be replaced by {settings.limit} (--limit); what was computed "
+            "for the others is kept, and the command without --limit brings them back"
+        )
+
+
+def fields_of_result(work: Path) -> int | None:
+    """Of how many fields the outputs of a work folder are; None where there are none."""
+    try:
+        return int(json.loads((work / "results.json").read_text(encoding="utf-8"))["fields"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def assemble(options: argparse.Namespace) -> int:

@@ -118,7 +118,7 @@ def _scan(folder: Path, suffixes: Mapping[str, str], channels: Mapping[str, str]
         if problems:
             raise InputError(f"{folder}: no usable field of view; {problems[0][0]}: {problems[0][1]}")
         raise InputError(nothing_found(folder, suffixes, EXTENSIONS, names))
-    warnings += unusual
+    warnings += unusual + _never_there(fields, suffixes)
     for name in others:
         suffix = _looks_like_a_channel(name, suffixes)
         if suffix is not None and fields:
@@ -128,6 +128,17 @@ def _scan(folder: Path, suffixes: Mapping[str, str], channels: Mapping[str, str]
     if images and not fields:
         warnings.append(f"{listed(images)} not taken: no reader finds four channels in it")
     return _usable(folder, [*raws, *single_raws], [*fields, *single], warnings, problems)
+
+
+def _never_there(fields: Iterable[FieldFiles], suffixes: Mapping[str, str]) -> list[str]:
+    """Channels that no field has: their files probably have another suffix."""
+    fields = list(fields)
+    lost = [channel for channel in CHANNELS if fields and all(files.paths[channel] is None for files in fields)]
+    if not lost:
+        return []
+    names = ", ".join(f"<ID>{suffixes[channel]}" for channel in lost)
+    hint = ",".join(f"{channel}=..." for channel in lost)
+    return [f"no field has a file {names}; if the files of {' and '.join(lost)} are named otherwise, say --suffixes {hint}"]
 
 
 def _by_id(

@@ -186,3 +186,11 @@ def test_a_field_without_a_reader_of_urls_says_what_to_install(monkeypatch: pyte
     files = FieldFiles("a", dict.fromkeys(CHANNELS, RemoteFile("https://example.org/a.png")))
     with pytest.raises(FieldError, match=r"pip install 'hcpl-kernel\[remote\]'"):
         read_field(files)
+
+
+def test_a_channel_that_no_field_has_names_the_option(image: np.ndarray, tmp_path: Path) -> None:
+    for channel in ("red", "green", "blue", "er"):
+        put(tmp_path / f"a_{channel}.png", image[0])
+    located = locate_fields(tmp_path)
+    assert any("<ID>_yellow" in text and "--suffixes yellow=..." in text for text in located.warnings)
+    assert not locate_fields(tmp_path, {"yellow": "_er"}).warnings

@@ -40,6 +40,7 @@ def predict(
     views: int | None = None,
     part: Part | str | None = None,
     networks: Sequence[str] | None = None,
+    descriptors: Sequence[str] | None = None,
     strict: bool = False,
     fresh: bool = False,
     report: bool = True,
@@ -71,6 +72,7 @@ def predict(
         views: test-time views of each cell (1, 2, 4 or 8), None for what each network's spec says.
         part: only this share of the fields, for instance "2/3", None for all.
         networks: names of the networks of the ensemble that run, None for all.
+        descriptors: names of the networks whose descriptors are kept, as `descriptors/<name>.npz` in the work folder.
         strict: kept in the settings that the report shows; the result's `degraded` says what it would have led to.
         fresh: forget what an earlier run left in the work folder.
         report: write `index.html` into the work folder.
@@ -110,6 +112,7 @@ def predict(
         views=views,
         part=part,  # type: ignore[arg-type]
         networks=networks,  # type: ignore[arg-type]
+        descriptors=descriptors,  # type: ignore[arg-type]
         strict=strict,
         fresh=fresh,
         report=report,

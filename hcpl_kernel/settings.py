@@ -70,6 +70,7 @@ class PredictSettings:
         views: test-time views of each cell (1, 2, 4 or 8), None for what each network's spec says.
         part: only this share of the fields is predicted, also as text "I/N"; None for all. `hcpl assemble` joins them.
         networks: names of the networks of the ensemble that run, None for all.
+        descriptors: names of the networks whose descriptors are kept, as `descriptors/<name>.npz` in the work folder.
         strict: exit with 1 when anything was degraded.
         fresh: forget what an earlier run left in the work folder.
         report: write `index.html` into the work folder.
@@ -98,6 +99,7 @@ class PredictSettings:
     views: int | None = None
     part: Part | None = None
     networks: tuple[str, ...] | None = None
+    descriptors: tuple[str, ...] | None = None
     strict: bool = False
     fresh: bool = False
     report: bool = True
@@ -113,8 +115,9 @@ class PredictSettings:
             self._set("time_limit", parse_duration(self.time_limit))
         if isinstance(self.part, str):
             self._set("part", parse_part(self.part))
-        if self.networks is not None:
-            self._set("networks", as_names("networks", self.networks))
+        for name in ("networks", "descriptors"):
+            if getattr(self, name) is not None:
+                self._set(name, as_names(name, getattr(self, name)))
         self._check()
 
     def _set(self, name: str, value: object) -> None:

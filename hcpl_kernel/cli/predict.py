@@ -71,6 +71,8 @@ def _add_predict(parser: Parser) -> None:
     add("--part", type=checked(parse_part), metavar="I/N", help="only the I-th of N shares; `hcpl assemble` joins them")
     names = checked(functools.partial(as_names, "networks"))
     add("--networks", type=names, metavar="NAME,...", help="only these networks of the ensemble")
+    names = checked(functools.partial(as_names, "descriptors"))
+    add("--descriptors", type=names, metavar="NAME,...", help="keep these networks' descriptors in WORK/descriptors/")
     add("--strict", action="store_true", help="exit with 1 when anything was degraded")
     add("--fresh", action="store_true", help="forget what an earlier run left in the work folder")
     add("--no-report", dest="report", action="store_false", help="write no report page (index.html)")

@@ -30,6 +30,7 @@ def anndata_file(
     of `cells.csv` (`nucleus_area` is nan where no nuclei are known), its index is `<ID>_<cell>`.
     `var` has the classes' names as index.
     `obsm["spatial"]` is (cells, 2) float64, centroids x, y in px of the field, where the first pixel covers 0 to 1.
+    `obsm["X_<network>"]` is (cells, D) float16, the descriptors of each network of `--descriptors`.
     `uns["fields"]` is a table of all fields with size, number of cells and problem; `uns["versions"]` a dictionary of
     texts; `uns["settings"]` and `uns["weights"]` are JSON.
 
@@ -43,6 +44,7 @@ def anndata_file(
     """
     columns: dict[str, list[Any]] = {name: [] for name in (*COLUMNS, *FURTHER_COLUMNS, *form.extra.values())}
     prob = [np.zeros((0, len(classes)), np.float32)]
+    descriptors: dict[str, list[np.ndarray]] = {}
     centroids: list[tuple[float, float]] = []
     fields: list[tuple[str, int, int, int, str]] = []
 
@@ -52,14 +54,18 @@ def anndata_file(
             columns[name] += values
         prob.append(field.prob)
         centroids.extend(_centroid(*mask) for mask in cell_masks(field))
+        if len(field.prob):
+            for name, rows in field.descriptors.items():
+                descriptors.setdefault(name, []).append(rows)
         fields.append((record.id, record.height, record.width, len(record.table), record.problem or ""))
 
     yield add
+    described = {f"X_{name}": np.concatenate(rows) for name, rows in descriptors.items()}
     table = anndata.AnnData(
         np.concatenate(prob),
         obs=_obs(columns, classes),
         var=pd.DataFrame(index=pd.Index(classes.names, dtype=object)),
-        obsm={"spatial": np.asarray(centroids, np.float64).reshape(-1, 2)},
+        obsm={"spatial": np.asarray(centroids, np.float64).reshape(-1, 2), **described},
         uns={
             "fields": _fields(fields),
             "versions": {name: str(version) for name, version in report.get("versions", {}).items()},

@@ -285,7 +285,7 @@ class LocalRun:
         cells = sum(w.cells for w in missing)
         if not cells:  # nothing to load a network for
             for working in missing:
-                nothing = empty_prediction(spec, len(working.shard.files))
+                nothing = empty_prediction(spec, len(working.shard.files), self._keeps_descriptors(spec))
                 working.pieces.put_prediction(spec.name, key, working.seen, nothing)
             progress.predicted(spec.name, _fields([w.shard for w in missing]))
             return None
@@ -369,13 +369,16 @@ class LocalRun:
                     break
         return done
 
+    def _keeps_descriptors(self, spec: NetworkSpec) -> bool:
+        return spec.name in (self._settings.descriptors or ())
+
     def _predictors(self, spec: NetworkSpec) -> list[Predictor]:
         """The network on every device."""
         if spec.name not in self._loaded:
             network = load_network(self._ensemble, spec)
             copies = [network, *(copy.deepcopy(network) for _ in self._devices[1:])]  # engines change theirs in place
             self._loaded[spec.name] = [
-                Predictor(module, spec, device, self._settings.engine, self._settings.views)
+                Predictor(module, spec, device, self._settings.engine, self._settings.views, self._keeps_descriptors(spec))
                 for module, device in zip(copies, self._devices, strict=True)
             ]
         return self._loaded[spec.name]

@@ -100,6 +100,7 @@ class Keys:
                 settings.views,
                 settings.engine,
                 precision,
+                *(["descriptors"] if spec.name in (settings.descriptors or ()) else []),
             )
             for spec in networks
         }

@@ -15,6 +15,7 @@ from hcpl_kernel.classes import ClassList
 from hcpl_kernel.export.base import write_fields
 from hcpl_kernel.export.cell_columns import CellForm, extra_names
 from hcpl_kernel.export.cells_csv import cells_csv
+from hcpl_kernel.export.descriptors_npz import descriptors_npz
 from hcpl_kernel.export.submission_csv import submission_csv
 from hcpl_kernel.fields.readers import field_size
 from hcpl_kernel.fusion.fused_field import FusedField
@@ -37,6 +38,7 @@ class Outputs:
         shards: of the run.
         sample: header, IDs and order of the submission.
         pixel_size: um per input pixel.
+        descriptors: names of the networks whose descriptors are written.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Outputs:
         shards: Sequence[Shard],
         sample: SampleSubmission | None,
         pixel_size: float,
+        descriptors: Sequence[str] = (),
     ) -> None:
         self._output = output
         self._workspace = workspace
         self._shards = shards
         self._sample = sample
         self._pixel_size = pixel_size
+        self._descriptors = descriptors
         self._ids = [files.id for shard in shards for files in shard.files]
         rows = [] if sample is None else [(row.id, row.width, row.height, row.prediction_string) for row in sample.rows]
         self._extra = {files.id: dict(files.extra) for shard in shards for files in shard.files if files.extra}
@@ -66,9 +70,15 @@ class Outputs:
             return {}
         if note.get("schema") != SCHEMA or note.get("form") != self._form:
             return {}
+        kept = note["descriptors"]
+        if note["parts"] and any(_signature(path) != kept.get(name) for name, path in self._descriptor_files().items()):
+            return {}
         if any(stamp is not None and _signature(path) != stamp for path, stamp in files.items()):
             return {}
         return note
+
+    def _descriptor_files(self) -> dict[str, Path]:
+        return {name: self._workspace.descriptors / f"{name}.npz" for name in self._descriptors}
 
     def write_fallback(self, inputs: str | None, note: bool = True) -> None:
         """A complete submission without any cell: the dummy row of every field; noted unless it is a `--part` run's."""
@@ -99,6 +109,9 @@ class Outputs:
             submission_csv(self._output, classes, self._sample, self._ids),
             cells_csv(self._workspace.cells_csv, classes, form),
         ]
+        if parts and self._descriptors:
+            self._workspace.descriptors.mkdir(exist_ok=True)
+            writers += [descriptors_npz(path, name) for name, path in self._descriptor_files().items()]
         write_fields(self._fields(part_of, len(classes)), writers)
         self._note(inputs, parts, classes, form)
 
@@ -125,6 +138,7 @@ class Outputs:
             "classes": None if classes is None else dataclasses.asdict(classes),
             "cells": None if form is None else dataclasses.asdict(form),
             "extra": self._extra,
+            "descriptors": {name: _signature(path) for name, path in self._descriptor_files().items()},
             "output": _signature(self._output),
             "cells_csv": None if classes is None else _signature(self._workspace.cells_csv),
         }

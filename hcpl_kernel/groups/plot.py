@@ -12,7 +12,7 @@ from hcpl_kernel.classes import ClassList
 from hcpl_kernel.groups.comparing import Comparison
 from hcpl_kernel.groups.fields import FieldMeans
 
-ROW, LEFT, PLOT, TOP, GAP = 18, 250, 420, 56, 12
+ROW, LEFT, PLOT, TOP, GAP = 16, 170, 500, 56, 8
 """px of the picture: height of a group's row, width of the names and of the plot, heights above and between classes."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 """Okabe and Ito's, which people with colour blindness tell apart; groups have their names too."""
@@ -25,7 +25,7 @@ def plot(means: FieldMeans, comparisons: Sequence[Comparison], classes: ClassLis
     shown = [k for k in range(len(classes)) if means.values["share"][:, k].any()]
     top = max([float(means.values["share"].max(initial=0)), *(row.high for row in rows if not math.isnan(row.high))])
     scale = PLOT / min(1.0, math.ceil(10 * max(top, 0.1)) / 10)
-    height = TOP + len(shown) * (len(groups) * ROW + GAP) + 20
+    height = TOP + len(shown) * ((len(groups) + 1) * ROW + GAP) + 20
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + PLOT + 40}" height="{height}" '
         'font-family="sans-serif" font-size="12" role="img">',
@@ -43,8 +43,8 @@ def plot(means: FieldMeans, comparisons: Sequence[Comparison], classes: ClassLis
         lines.append(f'<text x="8" y="{y + 13}">{escape(classes.names[k])}</text>')
         for place, group in enumerate(groups):
             row = next(row for row in rows if row.class_name == classes.names[k] and row.group == group)
-            lines += _row(y + place * ROW + ROW / 2, scale, row, means, k, COLOURS[place % len(COLOURS)])
-        y += len(groups) * ROW + GAP
+            lines += _row(y + (place + 1) * ROW + ROW / 2, scale, row, means, k, COLOURS[place % len(COLOURS)])
+        y += (len(groups) + 1) * ROW + GAP
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 

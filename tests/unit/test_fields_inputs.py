@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import cv2
@@ -194,3 +195,19 @@ def test_a_channel_that_no_field_has_names_the_option(image: np.ndarray, tmp_pat
     located = locate_fields(tmp_path)
     assert any("<ID>_yellow" in text and "--suffixes yellow=..." in text for text in located.warnings)
     assert not locate_fields(tmp_path, {"yellow": "_er"}).warnings
+
+
+def test_what_is_named_like_a_field_and_is_not_a_file_is_a_problem(image: np.ndarray, tmp_path: Path) -> None:
+    for channel, plane in zip(CHANNELS, image[:4], strict=True):
+        put(tmp_path / f"a_{channel}.png", plane)
+    os.mkfifo(tmp_path / "b.tif")
+    (tmp_path / "c.ome.tif").symlink_to("gone")
+    (tmp_path / "d.zarr").symlink_to("d.zarr")
+    (tmp_path / "e.zarr").touch()
+    a, *others = locate_fields(tmp_path).fields
+    assert [files.id for files in others] == ["b", "c", "d", "e"]
+    np.testing.assert_array_equal(read_field(a), image[:4])
+    for files, reason in zip(others, ("a named pipe", "a broken link", "not a folder", "not a folder"), strict=True):
+        with pytest.raises(FieldError, match=reason):
+            read_field(files)
+        assert field_size(files) is None

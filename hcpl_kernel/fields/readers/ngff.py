@@ -35,9 +35,9 @@ class NgffReader:
     name = "ngff"
 
     def can_read(self, files: FieldFiles) -> bool:
-        """Whether it is a folder that is named `.zarr` or has the metadata of one."""
+        """Whether it is named `.zarr`, or a folder with the metadata of one."""
         path = files.paths.get("file")
-        if not isinstance(path, Path) or not path.is_dir():
+        if not isinstance(path, Path):
             return False
         return path.name.lower().endswith(".zarr") or any((path / name).is_file() for name in _METADATA)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
@@ -34,7 +35,7 @@ class StacksReader:
     name = "stacks"
 
     def can_read(self, files: FieldFiles) -> bool:
-        """Whether it is a TIFF with four pages or samples (two or more where channels are chosen), or a damaged TIFF."""
+        """Whether it is a TIFF with four pages or samples (two or more where channels are chosen), or damaged."""
         path = files.paths.get("file")
         if path is None or not path.name.lower().endswith(EXTENSIONS):
             return False
@@ -51,7 +52,7 @@ class StacksReader:
                     return True  # reading it says what is wrong
                 return count > 1 if files.channels else count == len(CHANNELS)
         except Unreadable:
-            return False
+            return isinstance(path, Path) and not path.is_file()  # a pipe, a broken link: reading it says so
 
     def size(self, files: FieldFiles) -> tuple[int, int] | None:
         """From the first page."""

@@ -45,6 +45,8 @@ setup(
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "torch>=2.5"],
         "export": ["anndata>=0.10", "openpyxl>=3.1", "pyarrow>=14", "roifile>=2024.3"],
         "notebook": ["ipython>=7"],
+        "zarr": ["numcodecs>=0.13"],
+        "remote": ["fsspec>=2023.6"],
         "reference": ["kymatio>=0.3", "scikit-image>=0.25"],
         "tools": [
             "lightning-fabric>=2.4",

@@ -28,6 +28,7 @@ def predict(
     sample: str | Path | None = None,
     listing: str | Path | None = None,
     suffixes: Mapping[str, str] | None = None,
+    channels: Mapping[str, str] | None = None,
     pixel_size: float = 0.08,
     bit_depth: str | int = "auto",
     labels: str | Path | None = None,
@@ -39,6 +40,7 @@ def predict(
     views: int | None = None,
     part: Part | str | None = None,
     networks: Sequence[str] | None = None,
+    descriptors: Sequence[str] | None = None,
     strict: bool = False,
     fresh: bool = False,
     report: bool = True,
@@ -57,6 +59,8 @@ def predict(
         sample: a sample submission whose header, IDs and row order are followed.
         listing: CSV with the columns ID, red, green, blue, yellow (one path per channel), instead of scanning the folder.
         suffixes: file name suffix of each channel, for instance `{"red": "_r"}`; absent channels keep `_<channel>`.
+        channels: which channel of a file with several is which, by number from 1 or name, for instance
+            `{"red": "3", "green": "GFP"}`; or the name of a channel's folder.
         pixel_size: micrometres per pixel of the input images, 0.005 to 5; the networks work at 0.08.
         bit_depth: bits that 16-bit images use: 8, 10, 12, 14, 16, or "auto" to recognise it over the run.
         labels: folder with `<ID>_cells.png` (and, where present, `<ID>_nuclei.png`) maps, used instead of segmenting.
@@ -68,6 +72,7 @@ def predict(
         views: test-time views of each cell (1, 2, 4 or 8), None for what each network's spec says.
         part: only this share of the fields, for instance "2/3", None for all.
         networks: names of the networks of the ensemble that run, None for all.
+        descriptors: names of the networks whose descriptors are kept, as `descriptors/<name>.npz` in the work folder.
         strict: kept in the settings that the report shows; the result's `degraded` says what it would have led to.
         fresh: forget what an earlier run left in the work folder.
         report: write `index.html` into the work folder.
@@ -95,6 +100,7 @@ def predict(
         sample=sample,  # type: ignore[arg-type]
         listing=listing,  # type: ignore[arg-type]
         suffixes=suffixes or {},
+        channels=channels or {},
         pixel_size=pixel_size,
         bit_depth=bit_depth,
         labels=labels,  # type: ignore[arg-type]
@@ -106,6 +112,7 @@ def predict(
         views=views,
         part=part,  # type: ignore[arg-type]
         networks=networks,  # type: ignore[arg-type]
+        descriptors=descriptors,  # type: ignore[arg-type]
         strict=strict,
         fresh=fresh,
         report=report,

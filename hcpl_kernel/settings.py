@@ -56,6 +56,8 @@ class PredictSettings:
         sample: a sample submission whose header, IDs and row order are followed.
         listing: CSV with the columns ID, red, green, blue, yellow (one path per channel), instead of scanning the folder.
         suffixes: file name suffix of each channel, for instance `{"red": "_r"}`; absent channels keep `_<channel>`.
+        channels: which channel of a file with several is which, by number from 1 or name, for instance
+            `{"red": "3", "green": "GFP"}`; or the name of a channel's folder.
         pixel_size: micrometres per pixel of the input images, 0.005 to 5; the networks work at 0.08.
         bit_depth: bits that 16-bit images use: 8, 10, 12, 14, 16, or "auto" to recognise it over the run (the rule:
             `hcpl_kernel.fields.bit_depth`). A depth that is given also says that dim images are as dim as they look.
@@ -68,6 +70,7 @@ class PredictSettings:
         views: test-time views of each cell (1, 2, 4 or 8), None for what each network's spec says.
         part: only this share of the fields is predicted, also as text "I/N"; None for all. `hcpl assemble` joins them.
         networks: names of the networks of the ensemble that run, None for all.
+        descriptors: names of the networks whose descriptors are kept, as `descriptors/<name>.npz` in the work folder.
         strict: exit with 1 when anything was degraded.
         fresh: forget what an earlier run left in the work folder.
         report: write `index.html` into the work folder.
@@ -84,6 +87,7 @@ class PredictSettings:
     sample: Path | None = None
     listing: Path | None = None
     suffixes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    channels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pixel_size: float = 0.08
     bit_depth: str | int = "auto"
     labels: Path | None = None
@@ -95,6 +99,7 @@ class PredictSettings:
     views: int | None = None
     part: Part | None = None
     networks: tuple[str, ...] | None = None
+    descriptors: tuple[str, ...] | None = None
     strict: bool = False
     fresh: bool = False
     report: bool = True
@@ -110,8 +115,9 @@ class PredictSettings:
             self._set("time_limit", parse_duration(self.time_limit))
         if isinstance(self.part, str):
             self._set("part", parse_part(self.part))
-        if self.networks is not None:
-            self._set("networks", as_names("networks", self.networks))
+        for name in ("networks", "descriptors"):
+            if getattr(self, name) is not None:
+                self._set(name, as_names(name, getattr(self, name)))
         self._check()
 
     def _set(self, name: str, value: object) -> None:
@@ -131,8 +137,9 @@ class PredictSettings:
             _is_number(self.time_limit) and math.isfinite(self.time_limit) and self.time_limit > 0
         ):
             raise SettingsError(f"time_limit is {self.time_limit!r}, expected a positive number of seconds")
-        if not isinstance(self.suffixes, Mapping):
-            raise SettingsError(f"suffixes is {self.suffixes!r}, expected a mapping such as {{'red': '_r'}}")
+        for name, example in (("suffixes", "_r"), ("channels", "3")):
+            if not isinstance(getattr(self, name), Mapping):
+                raise SettingsError(f"{name} is {getattr(self, name)!r}, expected a mapping such as {{'red': '{example}'}}")
         if not isinstance(self.device, str):
             raise SettingsError(f"device is {self.device!r}, expected a text such as 'auto', 'cpu' or 'cuda:0'")
         if not isinstance(self.part, (Part, type(None))):

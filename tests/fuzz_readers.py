@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import shutil
 import sys
 import tempfile
 import time
@@ -21,9 +23,18 @@ from PIL import Image
 from hcpl_kernel.errors import FieldError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles
-from hcpl_kernel.fields.readers import field_size, read_field, reader_of_file
+from hcpl_kernel.fields.readers import (
+    field_bits,
+    field_pixel_size,
+    field_size,
+    read_field,
+    reader_of_file,
+    stamp_field,
+)
+from hcpl_kernel.fields.stamps import ContentStamps
 
 SHAPE = (48, 40)
+NGFF = Path(__file__).parent / "unit" / "data" / "ngff"
 
 
 def originals() -> dict[str, bytes]:
@@ -48,6 +59,7 @@ def originals() -> dict[str, bytes]:
         }.items():
             pixels = {"planar": [grey] * 3, "tiled": grey, "big": grey}.get(name, [grey] * 4)
             files[f"{name} {bits}"] = _tiff(np.array(pixels), options)
+        files[f"packed {bits}"] = gzip.compress(_tiff(np.array([grey] * 4), {"photometric": "minisblack"}))
     small = Image.fromarray((rng.random(SHAPE) * 255).astype(np.uint8))
     exif = Image.Exif()
     exif[274] = 6
@@ -111,6 +123,34 @@ def _tiff(pixels: np.ndarray, options: dict) -> bytes:
     stream = io.BytesIO()
     tifffile.imwrite(stream, pixels, **options)
     return stream.getvalue()
+
+
+def zarr_cases(seed: int) -> Iterator[tuple[str, Path, bytes]]:
+    """Endless OME-Zarr folders with one file that is to be damaged: the folder, the file in it, its new content."""
+    rng, folders = np.random.default_rng(seed), sorted(NGFF.iterdir())
+    while True:
+        for folder in folders:
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            metadata = [path for path in files if path.name.startswith((".z", "zarr"))]
+            kind = metadata if rng.random() < 0.6 else files
+            path = kind[int(rng.integers(len(kind)))]
+            yield folder.name, path, damaged(path.read_bytes(), rng)
+
+
+def check_zarr(name: str, path: Path, data: bytes, place: Path) -> None:
+    """Read a copy of an OME-Zarr folder in which one file is changed; raises as :func:`check` does."""
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(NGFF / name, place)
+    (place / path.relative_to(NGFF / name)).write_bytes(data)
+    files = FieldFiles("f", {"file": place}, "ngff")
+    reader_of_file(place), field_size(files), field_bits(files), field_pixel_size(files)
+    stamp_field(files, ContentStamps(None))
+    try:
+        image = read_field(files)
+    except FieldError as error:
+        assert error.reason, "a reason is needed"
+    else:
+        assert image.shape == (4, 40, 48) and image.dtype == np.uint16, image.shape
 
 
 def main(seconds: float, seed: int) -> None:

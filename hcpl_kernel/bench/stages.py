@@ -14,6 +14,7 @@ from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.export.base import write_fields
+from hcpl_kernel.export.cell_columns import CellForm
 from hcpl_kernel.export.cells_csv import cells_csv
 from hcpl_kernel.export.submission_csv import submission_csv
 from hcpl_kernel.fields.readers import read_field
@@ -91,7 +92,7 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
             part.fields(),
             [
                 submission_csv(folder / "submission.csv", ensemble.classes, None, ids),
-                cells_csv(folder / "cells.csv", ensemble.classes, ensemble.calibration, PIXEL_SIZE),
+                cells_csv(folder / "cells.csv", ensemble.classes, CellForm(ensemble.calibration, PIXEL_SIZE)),
             ],
         )
 

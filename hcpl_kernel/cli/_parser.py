@@ -26,11 +26,17 @@ class Parser(argparse.ArgumentParser):
         self.verbs: dict[str, Parser] = {}
         self._group: Any = None
 
-    def add_verb(self, name: str, function: Verb | None, text: str) -> Parser:
-        """Add a verb; without a function it is a group of verbs."""
+    def add_verb(self, name: str, function: Verb | None, text: str, examples: Sequence[str] = ()) -> Parser:
+        """Add a verb; without a function it is a group of verbs. `examples` are command lines that its help shows."""
         if self._group is None:
             self._group = self.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-        verb: Parser = self._group.add_parser(name, help=text, description=text)
+        verb: Parser = self._group.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog="examples:\n" + "\n".join(f"  {line}" for line in examples) if examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         if function is not None:
             verb.set_defaults(verb=function)
         self.verbs[name] = verb

@@ -14,7 +14,12 @@ from hcpl_kernel.runtime.paths import check_no_own_file
 
 def add_verbs(parser: Parser) -> None:
     """Add the verb of this file."""
-    verb = parser.add_verb("export", export, "Write the cells of a finished run in the format of another tool.")
+    examples = (
+        "hcpl export out/submission_work --to geojson --output out/qupath",
+        "hcpl export out/submission_work --to anndata --output out/cells.h5ad",
+    )
+    text = "Write the cells of a finished run in the format of another tool."
+    verb = parser.add_verb("export", export, text, examples)
     verb.add_argument("folder", type=path, metavar="WORK_DIR", help="work folder of a finished `hcpl predict`")
     verb.add_argument("--to", type=checked(check_name), required=True, metavar="FORMAT", help=", ".join(NAMES))
     verb.add_argument(
@@ -47,7 +52,7 @@ def export(options: argparse.Namespace) -> int:
 
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_fields(counted(), [output.writer(options.output, results.classes, results.report)])
+        write_fields(counted(), [output.writer(options.output, results.classes, results.report, results.form)])
     except OSError as error:
         raise InputError(f"{options.output} could not be written: {describe(error)}") from error
     say(f"{cells} cells of {fields} fields: {options.output}")

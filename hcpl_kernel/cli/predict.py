@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
+from pathlib import Path
 
 from hcpl_kernel.cli._ending import DONE, FELL_SHORT, say
 from hcpl_kernel.cli._parser import Parser, checked, path
@@ -22,6 +24,14 @@ from hcpl_kernel.settings import (
     parse_part,
 )
 
+_EXAMPLES = (
+    "hcpl predict my_fields --weights weights/mini --output out/submission.csv --pixel-size 0.32",
+    "hcpl predict stacks --weights weights/mini --output out/s.csv --channels red=Tubulin,green=GFP,blue=DAPI,yellow=ER",
+    "hcpl predict my_fields --weights weights/mini --output out/s.csv --suffixes red=_r,green=_g,blue=_b,yellow=_y",
+    "hcpl predict my_fields --weights weights/full --output out/s.csv --time-limit 8h30m --device cuda",
+    "hcpl predict my_fields --weights weights/mini --output out/try.csv --limit 3",
+)
+
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of this file."""
@@ -36,7 +46,8 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _add_predict(parser: Parser) -> None:
-    verb = parser.add_verb("predict", predict, "Predict a folder of fields and write a submission; resumes by default.")
+    text = "Predict a folder of fields and write a submission; resumes by default."
+    verb = parser.add_verb("predict", predict, text, _EXAMPLES)
     verb.set_defaults(resumes=True)
     add = verb.add_argument
     add("fields_dir", type=path, metavar="FIELDS_DIR", help="folder of <ID>_{red,green,blue,yellow} images")
@@ -46,6 +57,8 @@ def _add_predict(parser: Parser) -> None:
     add("--sample", type=path, metavar="CSV", help="sample submission whose header, IDs and order to follow")
     add("--listing", type=path, metavar="CSV", help="CSV with ID,red,green,blue,yellow instead of scanning the folder")
     add("--suffixes", type=_suffixes, default={}, metavar="red=_r,...", help="file name suffix of each channel")
+    example = "red=3,..."
+    add("--channels", type=_channels, default={}, metavar=example, help="channels of files with several: number or name")
     add("--pixel-size", type=float, default=0.08, metavar="UM", help="micrometres per pixel (default 0.08)")
     depths = ", ".join(map(str, BIT_DEPTHS[1:]))
     add("--bit-depth", type=_bit_depth, default="auto", metavar="BITS", help=f"bits that 16-bit images use: auto, {depths}")
@@ -59,6 +72,8 @@ def _add_predict(parser: Parser) -> None:
     add("--part", type=checked(parse_part), metavar="I/N", help="only the I-th of N shares; `hcpl assemble` joins them")
     names = checked(functools.partial(as_names, "networks"))
     add("--networks", type=names, metavar="NAME,...", help="only these networks of the ensemble")
+    names = checked(functools.partial(as_names, "descriptors"))
+    add("--descriptors", type=names, metavar="NAME,...", help="keep these networks' descriptors in WORK/descriptors/")
     add("--strict", action="store_true", help="exit with 1 when anything was degraded")
     add("--fresh", action="store_true", help="forget what an earlier run left in the work folder")
     add("--no-report", dest="report", action="store_false", help="write no report page (index.html)")
@@ -71,6 +86,8 @@ def predict(options: argparse.Namespace) -> int:
     settings = PredictSettings(**{name: getattr(options, name) for name in names})
     settings.check_places()
     options.work_dir = settings.work_dir
+    if not settings.quiet:
+        _tell_what_limit_replaces(settings)
 
     from hcpl_kernel.pipeline.budget import command_started
     from hcpl_kernel.pipeline.guarded import guarded
@@ -89,6 +106,24 @@ def _predict(settings: PredictSettings, started: float, board: Board) -> int:
         say(format_report(result.report))
         say(f"submission {result.output}")
     return FELL_SHORT if settings.strict and result.degraded else DONE
+
+
+def _tell_what_limit_replaces(settings: PredictSettings) -> None:
+    """A try with a few fields at the output of a whole run takes its place: say so before it begins."""
+    fields = fields_of_result(settings.work_dir) if settings.limit is not None and settings.output.exists() else None
+    if fields is not None and settings.limit is not None and fields > settings.limit:
+        say(
+            f"{settings.output} holds {fields} fields and will be replaced by {settings.limit} (--limit); what was computed "
+            "for the others is kept, and the command without --limit brings them back"
+        )
+
+
+def fields_of_result(work: Path) -> int | None:
+    """Of how many fields the outputs of a work folder are; None where there are none."""
+    try:
+        return int(json.loads((work / "results.json").read_text(encoding="utf-8"))["fields"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def assemble(options: argparse.Namespace) -> int:
@@ -123,9 +158,17 @@ def _bit_depth(text: str) -> str | int:
 
 
 def _suffixes(text: str) -> dict[str, str]:
+    return _per_channel(text, "red=_r,green=_g,blue=_b,yellow=_y")
+
+
+def _channels(text: str) -> dict[str, str]:
+    return _per_channel(text, "red=3,green=1,blue=2,yellow=4")
+
+
+def _per_channel(text: str, example: str) -> dict[str, str]:
     pairs = [part.split("=", 1) for part in text.split(",")]
     if any(len(pair) != 2 or not pair[1] for pair in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected for instance red=_r,green=_g,blue=_b,yellow=_y")
+        raise argparse.ArgumentTypeError(f"{text!r}; expected for instance {example}")
     if len({channel for channel, _ in pairs}) < len(pairs):
         raise argparse.ArgumentTypeError(f"{text!r} names a channel twice")
-    return {pair[0]: pair[1] for pair in pairs}
+    return {pair[0].strip(): pair[1] for pair in pairs}

@@ -13,6 +13,7 @@ from hcpl_kernel.runtime.atomic import atomic_folder, atomic_open
 from hcpl_kernel.runtime.paths import check_new_folder, check_output
 
 if TYPE_CHECKING:
+    from hcpl_kernel.export.cell_columns import CellForm
     from hcpl_kernel.fusion.fused_field import FusedField
 
 Writer: TypeAlias = "AbstractContextManager[Callable[[FusedField], None]]"
@@ -24,12 +25,13 @@ class Output:
     """An output of `hcpl export`.
 
     Attributes:
-        writer: makes the writer from the path, the classes of the probabilities' columns, and the run report.
+        writer: makes the writer from the path, the classes of the probabilities' columns, the run report, and what the
+            further columns of cells depend on.
         per_field: the suffix of an output that has a file per field in a folder, unless the path has this suffix: then
             everything is in one file. None: always one file.
     """
 
-    writer: Callable[[Path, ClassList, Mapping[str, Any]], Writer]
+    writer: Callable[[Path, ClassList, Mapping[str, Any], CellForm], Writer]
     per_field: str | None = None
 
     def check(self, path: Path) -> None:

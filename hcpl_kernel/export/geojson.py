@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.export.base import Output, Writer, file_or_folder
-from hcpl_kernel.export.cell_columns import cell_columns
+from hcpl_kernel.export.cell_columns import CellForm, cell_columns, further_columns
 from hcpl_kernel.export.outlines import Polygon, cell_outlines
 from hcpl_kernel.fusion.fused_field import FusedField
 
@@ -20,7 +20,7 @@ _NAMESPACE = uuid.UUID("7d1c0a52-5d3c-4c5e-9d0e-0a8f6a4b6a11")
 """Of the objects' ids: the same cell of the same field has the same id in every export."""
 
 
-def geojson(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Writer:
+def geojson(path: Path, classes: ClassList, report: Mapping[str, Any], form: CellForm) -> Writer:
     """A writer (see :mod:`hcpl_kernel.export.base`) of outlines in input pixels, with measurements.
 
     Args:
@@ -28,6 +28,7 @@ def geojson(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Writer
             `image` is the field's ID.
         classes: names of the classifications.
         report: not used; the format has no place for it.
+        form: what the further columns depend on.
     """
 
     @contextmanager
@@ -37,7 +38,7 @@ def geojson(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Writer
 
         def add(field: FusedField) -> None:
             nonlocal separator
-            for feature in _features(field, classes):
+            for feature in _features(field, classes, form):
                 file.write(separator + json.dumps(feature, ensure_ascii=False, allow_nan=False))
                 separator = ",\n"
 
@@ -50,13 +51,17 @@ def geojson(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Writer
 OUTPUT = Output(geojson, per_field=SUFFIX)
 
 
-def _features(field: FusedField, classes: ClassList) -> Iterator[dict[str, Any]]:
-    columns = cell_columns(field, classes)
+def _features(field: FusedField, classes: ClassList, form: CellForm) -> Iterator[dict[str, Any]]:
+    columns = {**cell_columns(field, classes), **further_columns(field, classes, form)}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     for row, prob, polygons in zip(rows, field.prob.tolist(), cell_outlines(field), strict=True):
         measurements = {
             "Area px": row["area"],
             "Nucleus area px": row["nucleus_area"],
+            "Area um^2": row["area_um2"],
+            "Nucleus area um^2": row["nucleus_area_um2"],
+            "Protein mean": row["protein_mean"],
+            "Margin": row["margin"],
             "Integrity": round(row["integrity"], 6),
             **{f"Probability {name}": round(p, 6) for name, p in zip(classes.names, prob, strict=True)},
         }
@@ -69,6 +74,8 @@ def _features(field: FusedField, classes: ClassList) -> Iterator[dict[str, Any]]
                 "name": f"{row['ID']} {row['cell']}",
                 "image": row["ID"],
                 "cell": row["cell"],
+                "labels": row["labels"],
+                **{shown: row[shown] for shown in form.extra.values()},
                 "classification": {"name": row["best_class"]},
                 "measurements": {name: value for name, value in measurements.items() if value is not None},
             },

@@ -13,7 +13,7 @@ from roifile import ROI_TYPE, ImagejRoi
 
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.export.base import Output, Writer, file_or_folder
-from hcpl_kernel.export.cell_columns import cell_columns
+from hcpl_kernel.export.cell_columns import CellForm, cell_columns
 from hcpl_kernel.export.outlines import Polygon, cell_outlines
 from hcpl_kernel.fusion.fused_field import FusedField
 
@@ -22,7 +22,7 @@ _MOVE_TO, _LINE_TO, _CLOSE = 0, 1, 4  # segments of java.awt.geom.PathIterator, 
 _LARGEST_GROUP = 255
 
 
-def imagej_rois(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Writer:
+def imagej_rois(path: Path, classes: ClassList, report: Mapping[str, Any], form: CellForm) -> Writer:
     """A writer (see :mod:`hcpl_kernel.export.base`) of outlines in input pixels.
 
     A region is called `<ID>_<cell>_<class>`. Its group, by which ImageJ colours it, is the id of its class + 1.
@@ -31,6 +31,7 @@ def imagej_rois(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Wr
         path: a folder for a zip per field, as the ROI Manager opens them; or one `.zip` with all cells.
         classes: names of the classes.
         report: not used; the format has no place for it.
+        form: not used.
     """
 
     @contextmanager

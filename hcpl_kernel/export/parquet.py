@@ -13,18 +13,25 @@ import pyarrow.parquet as pq
 
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.export.base import Output
-from hcpl_kernel.export.cell_columns import COLUMNS, cell_columns, prob_columns
+from hcpl_kernel.export.cell_columns import COLUMNS, FURTHER_COLUMNS, CellForm, cell_columns, further_columns, prob_columns
 from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.runtime.atomic import atomic_path
 
 GROUP_ROWS = 10_000
 """Cells after which a row group is written: some MiB in memory, and few enough groups to be read fast (our choice)."""
-_TYPES = {"ID": pa.string(), "integrity": pa.float32(), "best_class": pa.string()}
+_TYPES = {
+    "integrity": pa.float32(),
+    "touches_edge": pa.int64(),
+    **dict.fromkeys(("ID", "best_class", "labels", "second_class", "third_class"), pa.string()),
+}
 
 
 @contextmanager
-def parquet(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Iterator[Callable[[FusedField], None]]:
-    """A writer (see :mod:`hcpl_kernel.export.base`) of the columns of `cells.csv` and, behind them, of the masks.
+def parquet(
+    path: Path, classes: ClassList, report: Mapping[str, Any], form: CellForm
+) -> Iterator[Callable[[FusedField], None]]:
+    """A writer (see :mod:`hcpl_kernel.export.base`) of the columns of `cells.csv`, with the masks behind the
+    probabilities.
 
     `image_height` and `image_width` are the field's size in px, `mask` is the cell's mask string as in a submission
     (`hcpl_kernel.submission.decode_mask(mask, image_height, image_width)`). The file's metadata has `classes`, a JSON list
@@ -34,11 +41,14 @@ def parquet(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Iterat
         path: the file; it appears under its name when it is complete.
         classes: of the probabilities' columns.
         report: goes into the metadata.
+        form: what the further columns depend on.
     """
     schema = pa.schema(
         [(name, _TYPES.get(name, pa.int64())) for name in COLUMNS]
         + [(name, pa.float32()) for name in prob_columns(classes)]
-        + [("image_height", pa.int64()), ("image_width", pa.int64()), ("mask", pa.string())],
+        + [("image_height", pa.int64()), ("image_width", pa.int64()), ("mask", pa.string())]
+        + [(name, _TYPES.get(name, pa.float64())) for name in FURTHER_COLUMNS]
+        + [(name, pa.string()) for name in form.extra.values()],
         metadata={"classes": json.dumps(classes.names), "run": json.dumps(report)},
     )
     waiting: list[pa.RecordBatch] = []
@@ -50,7 +60,7 @@ def parquet(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Iterat
                 waiting.clear()
 
         def add(field: FusedField) -> None:
-            waiting.append(_batch(field, classes, schema))
+            waiting.append(_batch(field, classes, form, schema))
             write_group(least=GROUP_ROWS)
 
         yield add
@@ -60,7 +70,7 @@ def parquet(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Iterat
 OUTPUT = Output(parquet)
 
 
-def _batch(field: FusedField, classes: ClassList, schema: pa.Schema) -> pa.RecordBatch:
+def _batch(field: FusedField, classes: ClassList, form: CellForm, schema: pa.Schema) -> pa.RecordBatch:
     record = field.record
     columns = [
         *cell_columns(field, classes).values(),
@@ -68,6 +78,7 @@ def _batch(field: FusedField, classes: ClassList, schema: pa.Schema) -> pa.Recor
         [record.height] * len(record.masks),
         [record.width] * len(record.masks),
         record.masks,
+        *further_columns(field, classes, form).values(),
     ]
     arrays = [pa.array(column, column_type) for column, column_type in zip(columns, schema.types, strict=True)]
     return pa.record_batch(arrays, schema=schema)

@@ -14,7 +14,7 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.export.base import Output
-from hcpl_kernel.export.cell_columns import COLUMNS, cell_columns
+from hcpl_kernel.export.cell_columns import COLUMNS, FURTHER_COLUMNS, CellForm, cell_columns, further_columns
 from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.runtime.atomic import atomic_path
 
@@ -24,7 +24,9 @@ FIELD_COLUMNS = ("ID", "width", "height", "cells", "problem", "warnings")
 
 
 @contextmanager
-def xlsx(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Iterator[Callable[[FusedField], None]]:
+def xlsx(
+    path: Path, classes: ClassList, report: Mapping[str, Any], form: CellForm
+) -> Iterator[Callable[[FusedField], None]]:
     """A writer (see :mod:`hcpl_kernel.export.base`) of a workbook.
 
     Sheet `cells` has the columns of `cells.csv`, the probabilities under the names of their classes; `fields` every field
@@ -35,12 +37,13 @@ def xlsx(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Iterator[
         path: the file; it appears under its name when it is complete.
         classes: of the probabilities' columns.
         report: not used.
+        form: what the further columns depend on.
 
     Raises:
         InputError: while fields are added, at the first row that does not fit into a sheet.
     """
     workbook = Workbook(write_only=True)
-    cells = _Sheet(workbook, "cells", [*COLUMNS, *classes.names])
+    cells = _Sheet(workbook, "cells", [*COLUMNS, *classes.names, *FURTHER_COLUMNS, *form.extra.values()])
     fields = _Sheet(workbook, "fields", FIELD_COLUMNS)
     names = _Sheet(workbook, "classes", ("class", "name", "short_name"))
     for row in zip(range(len(classes)), classes.names, classes.short_names, strict=True):
@@ -51,8 +54,9 @@ def xlsx(path: Path, classes: ClassList, report: Mapping[str, Any]) -> Iterator[
         size = record.width or None, record.height or None
         fields.append((record.id, *size, len(record.table), record.problem, "; ".join(record.warnings) or None))
         rows = zip(*cell_columns(field, classes).values(), strict=True)
-        for values, prob in zip(rows, field.prob.tolist(), strict=True):
-            cells.append((*values, *prob))
+        further = zip(*further_columns(field, classes, form).values(), strict=True)
+        for values, prob, more in zip(rows, field.prob.tolist(), further, strict=True):
+            cells.append((*values, *prob, *more))
 
     try:
         yield add

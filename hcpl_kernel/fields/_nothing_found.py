@@ -34,6 +34,16 @@ def nothing_found(folder: Path, suffixes: Mapping[str, str], extensions: Sequenc
     return "; ".join(lines)
 
 
+def near_folder(folder: Path) -> str:
+    """`; did you mean ...?` where the folder's own folder has one with nearly this name, else nothing."""
+    try:
+        names = [entry.name for entry in os.scandir(folder.parent) if entry.is_dir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(folder.name, names, n=1, cutoff=0.6)
+    return f"; did you mean {printable(str(folder.parent / near[0]))}?" if near else ""
+
+
 def spell_suffixes(suffixes: Mapping[str, str]) -> str:
     """As the option `--suffixes` takes them."""
     return ",".join(f"{channel}={suffix}" for channel, suffix in suffixes.items())

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from hcpl_kernel.fields.remote import RemoteFile
+
 
 @dataclasses.dataclass(frozen=True)
 class FieldFiles:
@@ -17,12 +19,15 @@ class FieldFiles:
             blue = nucleus, yellow = endoplasmic reticulum), None where the channel has no file. Readers of one file or
             folder per field: the entry `file`.
         reader: the name of the reader, see `hcpl_kernel.fields.readers`.
+        channels: of a file with several channels, which of them is which, `{"red": "3"}`: the number, from 1, or the name in
+            the file's metadata. Empty: four channels, in the order red, green, blue, yellow or named so.
         extra: the further columns of the listing by their name, for instance `condition`.
     """
 
     id: str
-    paths: Mapping[str, Path | None]
+    paths: Mapping[str, Path | RemoteFile | None]
     reader: str = "planes"
+    channels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

@@ -6,25 +6,29 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles, LocatedFields
 from hcpl_kernel.fields.names import name_problem, name_warnings, normal, printable
+from hcpl_kernel.fields.remote import RemoteFile, is_url
 
 SINGLE_FILE = "file"
 _DELIMITERS = (",", ";", "\t")
 
 
-def read_listing(listing: Path, folder: Path) -> LocatedFields:
+def read_listing(listing: Path, folder: Path, channels: Mapping[str, str] | None = None) -> LocatedFields:
     """The fields of a listing.
 
     Its columns are ID, red, green, blue and yellow, or ID and `file` (one file per field), in any order and any case of
     letters; further columns are kept as `FieldFiles.extra`. Cells are separated by commas, semicolons or tabs; blanks
     around them, empty rows and a byte order mark do not matter. Paths are relative to the listing's own folder or to
     `folder`; an empty cell is a channel without a file. Backslashes separate folders where no file has them in its name.
+    Instead of a path there may be a URL (`fields.remote`).
+
+    `channels` says which channel of a file with several is which (`FieldFiles.channels`).
 
     A row with an unusable ID, an ID that is listed twice, or more cells than columns is a problem of that field.
 
@@ -51,7 +55,7 @@ def read_listing(listing: Path, folder: Path) -> LocatedFields:
             reason = f"row {number} has {len(row)} cells, expected {len(columns)}; a name with a comma needs quotes"
         if reason is None:
             paths = {name: _listed_path(_cell(row, place[name]), listing.parent, folder) for name in wanted}
-            files = _field(field_id, paths, {name: _cell(row, index) for name, index in extra.items()})
+            files = _field(field_id, paths, {name: _cell(row, index) for name, index in extra.items()}, channels or {})
             if files is not None:
                 fields[field_id] = files
                 continue
@@ -103,20 +107,25 @@ def _cell(row: Sequence[str], index: int) -> str:
     return row[index] if index < len(row) else ""
 
 
-def _field(field_id: str, paths: dict[str, Path | None], extra: dict[str, str]) -> FieldFiles | None:
+def _field(
+    field_id: str, paths: dict[str, Path | RemoteFile | None], extra: dict[str, str], channels: Mapping[str, str]
+) -> FieldFiles | None:
     path = paths.get(SINGLE_FILE)
     if path is None:
         return FieldFiles(field_id, dict.fromkeys(CHANNELS) if SINGLE_FILE in paths else paths, extra=extra)
     from hcpl_kernel.fields.readers import reader_of_file
 
-    reader = reader_of_file(path)
-    return None if reader is None else FieldFiles(field_id, paths, reader, extra)
+    # Whether a file at a URL has four channels is seen when it is read: listing thousands must not fetch them.
+    reader = "stacks" if isinstance(path, RemoteFile) else reader_of_file(path, channels)
+    return None if reader is None else FieldFiles(field_id, paths, reader, channels, extra)
 
 
-def _listed_path(text: str, beside: Path, folder: Path) -> Path | None:
+def _listed_path(text: str, beside: Path, folder: Path) -> Path | RemoteFile | None:
     """The path that exists, next to the listing first; one that exists nowhere is kept, so that reading names it."""
     if not text:
         return None
+    if is_url(text):
+        return RemoteFile(text)
     spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
     for spelling in spellings:
         for place in (beside, folder):

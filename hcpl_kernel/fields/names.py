@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -24,6 +25,15 @@ def printable(name: str) -> str:
 def normal(name: str) -> str:
     """The name in Unicode normal form C, so that names typed on different systems are equal."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def split_extension(name: str) -> tuple[str, str]:
+    """A file name without its extension, and the extension in small letters: `a_red`, `.tif.gz`."""
+    stem, extension = os.path.splitext(name)
+    if extension.lower() == ".gz":
+        stem, inner = os.path.splitext(stem)
+        extension = inner + extension
+    return stem, extension.lower()
 
 
 def name_problem(field_id: str) -> str | None:

@@ -17,7 +17,10 @@ class Prediction:
             of a classifier, the four bands of the completeness network).
         prob_image: (F, K) float32 in [0, 1], one row per field, of a network whose kind declares an image stream; None
             otherwise.
+        descriptors: (N, D) float16, what the network pools of each cell before its last layers, the mean over the test-time
+            views; None where nobody asked for them. (0, 0) where there is no cell.
     """
 
     prob_cell: NDArray[np.float32]
     prob_image: NDArray[np.float32] | None
+    descriptors: NDArray[np.float16] | None = None

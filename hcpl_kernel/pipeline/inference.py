@@ -63,10 +63,11 @@ def view(cells: torch.Tensor, index: int) -> torch.Tensor:
     return turned.flip(3) if index % 2 else turned
 
 
-def empty_prediction(spec: NetworkSpec, fields: int) -> Prediction:
+def empty_prediction(spec: NetworkSpec, fields: int, with_descriptors: bool = False) -> Prediction:
     """What a network says of fields without any cell."""
     image = np.zeros((fields, spec.outputs), np.float32) if spec.declared.image_stream else None
-    return Prediction(np.zeros((0, spec.outputs), np.float32), image)
+    descriptors = np.zeros((0, 0), np.float16) if with_descriptors else None
+    return Prediction(np.zeros((0, spec.outputs), np.float32), image, descriptors)
 
 
 class Predictor:
@@ -78,10 +79,17 @@ class Predictor:
         device: where it runs.
         engine: one of :data:`hcpl_kernel.engines.ENGINES`.
         views: test-time views, None for the spec's own.
+        with_descriptors: predictions have the cells' descriptors, too.
     """
 
     def __init__(
-        self, network: CellNetwork, spec: NetworkSpec, device: torch.device, engine: str, views: int | None
+        self,
+        network: CellNetwork,
+        spec: NetworkSpec,
+        device: torch.device,
+        engine: str,
+        views: int | None,
+        with_descriptors: bool = False,
     ) -> None:
         made = get_engine(engine)
         self._engine = made.classifier(network, device, spec.input_size)
@@ -93,6 +101,7 @@ class Predictor:
         self._spec = spec
         self._device = device
         self.views = views or spec.views
+        self._with_descriptors = with_descriptors
         self.batch = GPU_BATCH if device.type == "cuda" else CPU_BATCH
 
     @property
@@ -115,7 +124,7 @@ class Predictor:
             RuntimeError, MemoryError: if memory does not suffice for a single crop.
         """
         if len(crops) == 0:
-            return empty_prediction(self._spec, fields)
+            return empty_prediction(self._spec, fields, self._with_descriptors)
         image_stream = self._spec.declared.image_stream
         descriptors = self._descriptors(crops, stop or Stop())
         bag = torch.from_numpy(field_of_cell).to(self._device)
@@ -124,7 +133,8 @@ class Predictor:
             prob_cell.append(self._network.probabilities(self._network.cell_logits(seen)))
             if image_stream:
                 prob_image.append(self._network.probabilities(self._network.image_logits(seen, bag, fields)))
-        return Prediction(_mean(prob_cell), _mean(prob_image) if prob_image else None)
+        kept = _half(_mean(descriptors)) if self._with_descriptors else None
+        return Prediction(_mean(prob_cell), _mean(prob_image) if prob_image else None, kept)
 
     def _descriptors(self, crops: np.ndarray, stop: Stop) -> list[torch.Tensor]:
         """The descriptors of all crops, (N, D) float32, one tensor per view."""
@@ -184,6 +194,12 @@ class Predictor:
     def _views_of(self, lane: CompiledClassifier, crops: np.ndarray) -> list[torch.Tensor]:
         cells = network_input(crops, self._spec, self._device)
         return [lane.descriptors(view(cells, index)) for index in range(self.views)]
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    """As float16, in which what is too large becomes the largest value."""
+    largest = float(np.finfo(np.float16).max)
+    return np.clip(values, -largest, largest).astype(np.float16)
 
 
 def _mean(probabilities: list[torch.Tensor]) -> np.ndarray:

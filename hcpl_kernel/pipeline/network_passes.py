@@ -144,7 +144,7 @@ class NetworkPasses:
         cells = sum(w.cells for w in missing)
         if not cells:  # nothing to load a network for
             for working in missing:
-                nothing = empty_prediction(spec, len(working.shard.files))
+                nothing = empty_prediction(spec, len(working.shard.files), self._keeps_descriptors(spec))
                 working.pieces.put_prediction(spec.name, key, working.seen, nothing)
             progress.predicted(spec.name, fields_of([w.shard for w in missing]))
             return Pass(key, None, frozenset(w.shard.index for w in wave))
@@ -249,13 +249,16 @@ class NetworkPasses:
                 if done < len(missing) and left > self._budget.for_networks:
                     break
 
+    def _keeps_descriptors(self, spec: NetworkSpec) -> bool:
+        return spec.name in (self._settings.descriptors or ())
+
     def _predictors(self, spec: NetworkSpec, views: int | None) -> list[Predictor]:
         """The network on every device."""
         if spec.name not in self._loaded:
             network = load_network(self._ensemble, spec)
             copies = [network, *(copy.deepcopy(network) for _ in self._devices[1:])]  # engines change theirs in place
             self._loaded[spec.name] = [
-                Predictor(module, spec, device, self._settings.engine, None)
+                Predictor(module, spec, device, self._settings.engine, None, self._keeps_descriptors(spec))
                 for module, device in zip(copies, self._devices, strict=True)
             ]
         for predictor in self._loaded[spec.name]:

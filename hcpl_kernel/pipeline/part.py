@@ -16,7 +16,7 @@ from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.pipeline import sealed
 from hcpl_kernel.pipeline.sealed import DamagedFile
 
-_CELL, _IMAGE = "cell ", "image "
+_CELL, _IMAGE, _DESCRIPTORS = "cell ", "image ", "descriptors "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +62,11 @@ class Part:
     def fields(self) -> Iterator[FusedField]:
         """The fields one by one, for what writes them."""
         start = 0
+        kept = {name: own.descriptors for name, own in self.predictions.items() if own.descriptors is not None}
         for record in self.cut.records:
             stop = start + len(record.table)
-            yield FusedField(record, self.integrity[start:stop], self.prob[start:stop])
+            descriptors = {name: rows[start:stop] for name, rows in kept.items()}
+            yield FusedField(record, self.integrity[start:stop], self.prob[start:stop], descriptors=descriptors)
             start = stop
 
     @property
@@ -184,16 +186,18 @@ def _unpack(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarr
 
 
 def _prediction_arrays(name: str, prediction: Prediction) -> dict[str, np.ndarray]:
-    arrays = {_CELL + name: prediction.prob_cell}
+    arrays: dict[str, np.ndarray] = {_CELL + name: prediction.prob_cell}
     if prediction.prob_image is not None:
         arrays[_IMAGE + name] = prediction.prob_image
+    if prediction.descriptors is not None:
+        arrays[_DESCRIPTORS + name] = prediction.descriptors
     return arrays
 
 
 def _prediction(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> Prediction:
     if _CELL + name not in arrays:
         raise DamagedFile(f"{path.name} has no prediction of {name}")
-    return Prediction(arrays[_CELL + name], arrays.get(_IMAGE + name))
+    return Prediction(arrays[_CELL + name], arrays.get(_IMAGE + name), arrays.get(_DESCRIPTORS + name))
 
 
 def concatenated(parts: Sequence[Part], name: str) -> Prediction:

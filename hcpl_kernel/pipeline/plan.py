@@ -94,6 +94,7 @@ class Keys:
         self._stamps = stamps
         self._fields = digest(hcpl_kernel.__version__, settings.pixel_size, dataclasses.asdict(depth))
         self._computing = (settings.views, settings.engine, precision)
+        self._described = frozenset(settings.descriptors or ())
         self.predictions: dict[str, str] = {spec.name: self.prediction(spec) for spec in networks}
         """Per network: what its prediction depends on besides the shard and the size of its crops."""
 
@@ -101,7 +102,8 @@ class Keys:
         """What a network's prediction depends on, with so many views; None: with those of the settings."""
         asked, engine, precision = self._computing
         sha256 = resolve_sha256(self._ensemble.folder, spec)
-        return digest(computed_values(spec), sha256, views or asked, engine, precision)
+        more = ["descriptors"] if spec.name in self._described else []
+        return digest(computed_values(spec), sha256, views or asked, engine, precision, *more)
 
     def is_own(self, name: str, key: str) -> bool:
         """Whether a prediction of a network was made by this run's rules, perhaps with fewer views for want of time."""

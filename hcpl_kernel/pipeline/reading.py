@@ -10,7 +10,9 @@ from typing import Any
 
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.export.cell_columns import CellForm
 from hcpl_kernel.fusion.fused_field import FusedField
+from hcpl_kernel.models.calibration_spec import CalibrationSpec, ClassCalibration
 from hcpl_kernel.pipeline.part import Part, load_part
 from hcpl_kernel.pipeline.report import FILE_NAME
 from hcpl_kernel.pipeline.results import SCHEMA
@@ -26,6 +28,8 @@ class FinishedResults:
         work: the work folder.
         classes: of the probabilities' columns.
         field_count: of the run; more than there are in the parts where some were not finished.
+        form: what the further columns of cells depend on.
+        extra: the further columns of the listing, by the fields' IDs.
         paths: the parts, in the order of the run's fields.
         report: `run_report.json`; empty where it was removed or is not readable.
     """
@@ -33,6 +37,8 @@ class FinishedResults:
     work: Path
     classes: ClassList
     field_count: int
+    form: CellForm
+    extra: Mapping[str, Mapping[str, str]]
     paths: tuple[Path, ...]
     report: Mapping[str, Any]
 
@@ -51,7 +57,8 @@ class FinishedResults:
     def fields(self) -> Iterator[FusedField]:
         """The fields with their cells' final numbers; see :meth:`parts`."""
         for part in self.parts():
-            yield from part.fields()
+            for field in part.fields():
+                yield dataclasses.replace(field, extra=self.extra.get(field.record.id, {}))
 
 
 def read_results(work: Path) -> FinishedResults:
@@ -70,9 +77,21 @@ def read_results(work: Path) -> FinishedResults:
         if not note["parts"]:
             raise InputError(f"{work} holds no finished run; run `hcpl predict` to its end first")
         paths = tuple(workspace.parts / name for name in note["parts"])
-        return FinishedResults(work, ClassList(**note["classes"]), note["fields"], paths, _read_report(work))
+        classes, form = ClassList(**note["classes"]), _form(note["cells"])
+        return FinishedResults(work, classes, note["fields"], form, note["extra"], paths, _read_report(work))
     except (OSError, ValueError, KeyError, TypeError, SettingsError) as error:
         raise InputError(f"{work} holds no finished run ({error}); run `hcpl predict` to its end first") from error
+
+
+def _form(note: Mapping[str, Any]) -> CellForm:
+    calibration = None
+    if note["calibration"] is not None:
+        curves = (
+            ClassCalibration(tuple(own["fused"]), tuple(own["calibrated"]), own["threshold"])
+            for own in note["calibration"]["classes"]
+        )
+        calibration = CalibrationSpec(tuple(curves))
+    return CellForm(calibration, note["pixel_size"], note["extra"])
 
 
 def _read_report(work: Path) -> dict[str, Any]:

@@ -13,7 +13,9 @@ import numpy as np
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.export.base import write_fields
+from hcpl_kernel.export.cell_columns import CellForm, extra_names
 from hcpl_kernel.export.cells_csv import cells_csv
+from hcpl_kernel.export.descriptors_npz import descriptors_npz
 from hcpl_kernel.export.submission_csv import submission_csv
 from hcpl_kernel.fields.readers import field_size
 from hcpl_kernel.fusion.fused_field import FusedField
@@ -25,7 +27,7 @@ from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.submission.writing import SampleSubmission
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Outputs:
@@ -37,6 +39,7 @@ class Outputs:
         shards: of the run.
         sample: header, IDs and order of the submission.
         pixel_size: um per input pixel.
+        descriptors: names of the networks whose descriptors are written.
     """
 
     def __init__(
@@ -46,15 +49,18 @@ class Outputs:
         shards: Sequence[Shard],
         sample: SampleSubmission | None,
         pixel_size: float,
+        descriptors: Sequence[str] = (),
     ) -> None:
         self._output = output
         self._workspace = workspace
         self._shards = shards
         self._sample = sample
         self._pixel_size = pixel_size
+        self._descriptors = descriptors
         self._ids = [files.id for shard in shards for files in shard.files]
         rows = [] if sample is None else [(row.id, row.width, row.height, row.prediction_string) for row in sample.rows]
-        self._form = digest(rows, None if sample is None else sample.header)
+        self._extra = {files.id: dict(files.extra) for shard in shards for files in shard.files if files.extra}
+        self._form = digest(rows, None if sample is None else sample.header, self._extra)
 
     def noted(self) -> dict[str, Any]:
         """The note of the last outputs, if they are still what was written; else an empty one."""
@@ -65,9 +71,15 @@ class Outputs:
             return {}
         if note.get("schema") != SCHEMA or note.get("form") != self._form:
             return {}
+        kept = note["descriptors"]
+        if note["parts"] and any(_signature(path) != kept.get(name) for name, path in self._descriptor_files().items()):
+            return {}
         if any(stamp is not None and _signature(path) != stamp for path, stamp in files.items()):
             return {}
         return note
+
+    def _descriptor_files(self) -> dict[str, Path]:
+        return {name: self._workspace.descriptors / f"{name}.npz" for name in self._descriptors}
 
     def write_fallback(self, inputs: str | None, note: bool = True) -> None:
         """A complete submission without any cell: the dummy row of every field; noted unless it is a `--part` run's."""
@@ -88,24 +100,32 @@ class Outputs:
             parts: names of the parts, for the note; empty for outputs that are not final.
         """
         classes = ensemble.classes
+        names = extra_names(name for extra in self._extra.values() for name in extra)
+        form = CellForm(ensemble.calibration, self._pixel_size, names)
         writers = [
             submission_csv(self._output, classes, self._sample, self._ids),
-            cells_csv(self._workspace.cells_csv, classes, ensemble.calibration, self._pixel_size),
+            cells_csv(self._workspace.cells_csv, classes, form),
         ]
+        if parts and self._descriptors:
+            self._workspace.descriptors.mkdir(exist_ok=True)
+            writers += [descriptors_npz(path, name) for name, path in self._descriptor_files().items()]
         write_fields(self._fields(part_of, len(classes)), writers)
-        self._note(inputs, parts, classes)
+        self._note(inputs, parts, classes, form)
 
     def _fields(self, part_of: Callable[[Shard], Part | None], classes: int) -> Iterator[FusedField]:
         for shard in self._shards:
             part = part_of(shard)
             if part is not None:
-                yield from part.fields()
+                for field in part.fields():
+                    yield dataclasses.replace(field, extra=self._extra.get(field.record.id, {}))
                 continue
             for files in shard.files:
                 record = FieldRecord.unusable(files.id, field_size(files), None)
                 yield FusedField(record, np.zeros(0, np.float32), np.zeros((0, classes), np.float32))
 
-    def _note(self, inputs: str | None, parts: Sequence[str], classes: ClassList | None) -> None:
+    def _note(
+        self, inputs: str | None, parts: Sequence[str], classes: ClassList | None, form: CellForm | None = None
+    ) -> None:
         note = {
             "schema": SCHEMA,
             "form": self._form,
@@ -113,6 +133,9 @@ class Outputs:
             "parts": list(parts),
             "fields": len(self._ids),
             "classes": None if classes is None else dataclasses.asdict(classes),
+            "cells": None if form is None else dataclasses.asdict(form),
+            "extra": self._extra,
+            "descriptors": {name: _signature(path) for name, path in self._descriptor_files().items()},
             "output": _signature(self._output),
             "cells_csv": None if classes is None else _signature(self._workspace.cells_csv),
         }

@@ -172,7 +172,8 @@ class _Run:
         self._stamps = ContentStamps(workspace.stamps)
         self._sample = read_sample(settings.sample) if settings.sample is not None else None
         self._shards = self._find_shards()
-        self._outputs = Outputs(settings.output, workspace, self._shards, self._sample, settings.pixel_size)
+        kept = settings.descriptors or ()
+        self._outputs = Outputs(settings.output, workspace, self._shards, self._sample, settings.pixel_size, kept)
 
     def _find_shards(self) -> list[Shard]:
         try:

@@ -35,7 +35,7 @@ def find_fields(settings: PredictSettings, sample: SampleSubmission | None, repo
     Raises:
         InputError: if there is no field.
     """
-    located = locate_fields(settings.fields_dir, suffixes=settings.suffixes or None, listing=settings.listing)
+    located = locate_fields(settings.fields_dir, settings.suffixes or None, settings.listing, settings.channels or None)
     for field_id, reason in located.problems:
         report.problem(field_id, reason)
     for text in located.warnings:
@@ -130,17 +130,20 @@ def read_chosen(settings: PredictSettings) -> Ensemble:
     """The ensemble of a run, with the networks of `--networks` only.
 
     Raises:
-        SettingsError: if one of them is not in the ensemble.
+        SettingsError: if one of them, or of `--descriptors`, is not in the ensemble.
         WeightsError: if there is no ensemble.
     """
     ensemble = read_ensemble(settings.weights)
-    if settings.networks is None:
-        return ensemble
     names = [spec.name for spec in ensemble.networks]
-    for name in settings.networks:
+    for name in (*(settings.networks or ()), *(settings.descriptors or ())):
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise SettingsError(f"{settings.weights} has no network {name!r}{hint}; it has {', '.join(names)}")
+    if settings.networks is None:
+        return ensemble
+    left_out = [name for name in settings.descriptors or () if name not in settings.networks]
+    if left_out:
+        raise SettingsError(f"descriptors of {', '.join(left_out)} are asked for, which --networks leaves out")
     chosen = tuple(spec for spec in ensemble.networks if spec.name in settings.networks)
     return dataclasses.replace(ensemble, networks=chosen)

@@ -89,6 +89,7 @@ class Workspace:
         pieces: what a wave holds of shards that are not finished: crops, and predictions of single networks; a `--part`
             run has a folder of its own in it, so that no other run removes what it works with.
         stamps: content stamps of files that were seen.
+        descriptors: what networks pool of each cell, a file per network; made where it is asked for.
         cells_csv, results, error: files.
     """
 
@@ -99,6 +100,7 @@ class Workspace:
         self.parts = folder / "parts"
         self.pieces = folder / "pieces" if part is None else folder / "pieces" / _of(part)
         self.stamps = folder / "stamps"
+        self.descriptors = folder / "descriptors"
         self.cells_csv = folder / "cells.csv"
         self.results = folder / "results.json"
         self.error = folder / "error.txt"

@@ -11,6 +11,7 @@ from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.export.base import write_fields
+from hcpl_kernel.export.cell_columns import CellForm, extra_names
 from hcpl_kernel.export.cells_csv import cells_csv
 from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.models.calibration_spec import CalibrationSpec, ClassCalibration
@@ -27,11 +28,11 @@ def field(nuclei: bool = True, protein: bool = True, prob: np.ndarray = PROB) ->
     green = np.full(labels.shape, 50, np.uint8)
     table = measure_cells(labels, (labels == 1) * 1 if nuclei else None, green if protein else None)
     record = FieldRecord("f", 10, 12, None, (), table, ["a", "b"], np.zeros((2, 8), np.float32))
-    return FusedField(record, np.ones(2, np.float32), prob)
+    return FusedField(record, np.ones(2, np.float32), prob, {"condition": "drug, 5 um"})
 
 
 def written(path: Path, fused: FusedField, classes: ClassList, calibration: CalibrationSpec | None) -> pd.DataFrame:
-    write_fields([fused], [cells_csv(path, classes, calibration, 0.5)])
+    write_fields([fused], [cells_csv(path, classes, CellForm(calibration, 0.5, {"condition": "condition"}))])
     return pd.read_csv(path, dtype={"labels": str}, keep_default_na=False)
 
 
@@ -55,3 +56,9 @@ def test_one_class_has_no_second_one(tmp_path: Path) -> None:
     table = written(tmp_path / "c.csv", field(prob=PROB[:, :1]), ClassList(("Nucleus",)), None)
     assert table["best_class"].tolist() == ["Nucleus"] * 2
     assert (table[["second_class", "third_class", "margin"]] == "").all(axis=None)
+
+
+def test_the_columns_of_the_listing_come_last(tmp_path: Path) -> None:
+    table = written(tmp_path / "c.csv", field(), CLASSES, None)
+    assert table.columns[-1] == "condition" and table["condition"].tolist() == ["drug, 5 um"] * 2
+    assert extra_names(["area", "plate", "prob_3"]) == {"area": "listing_area", "plate": "plate", "prob_3": "listing_prob_3"}

@@ -19,13 +19,14 @@ from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.export import NAMES, find_output
 from hcpl_kernel.export.base import write_fields
-from hcpl_kernel.export.cell_columns import COLUMNS
+from hcpl_kernel.export.cell_columns import COLUMNS, CellForm
 from hcpl_kernel.export.cells_csv import cells_csv
 from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.submission.rle import decode_mask, encode_labels
 
 CLASSES = ClassList(("Nucleoplasm", "Golgi (cis)", "Negative"), ("N", "Golgi", "Neg"), 2)
 REPORT = {"versions": {"hcpl_kernel": "1"}, "settings": {"views": None, "fields_dir": "Äpfel"}, "weights": {"name": "mini"}}
+FORM = CellForm(None, 0.08, {"condition": "condition", "area": "listing_area"})
 ODD_ID = '=HYPERLINK("x") Zellkörper 😀'
 
 
@@ -35,7 +36,9 @@ def field_of(field_id: str, labels: np.ndarray, nuclei: np.ndarray | None, seed:
     n = len(table)
     masks = list(encode_labels(labels).values()) if n else []
     record = FieldRecord(field_id, *labels.shape, None, (), table, masks, np.zeros((n, 8), np.float32))
-    return FusedField(record, random.random(n, np.float32), random.random((n, len(CLASSES)), np.float32))
+    return FusedField(
+        record, random.random(n, np.float32), random.random((n, len(CLASSES)), np.float32), {"condition": "=drug"}
+    )
 
 
 def sample_fields() -> list[FusedField]:
@@ -62,7 +65,7 @@ def write(name: str, path: Path, fields: Iterable[FusedField] | None = None) -> 
     """Write an output; the library that it needs may be absent where the package is tested with other pins."""
     library = {"geojson": "cv2", "anndata": "anndata", "imagej-rois": "roifile", "parquet": "pyarrow", "xlsx": "openpyxl"}
     pytest.importorskip(library[name], reason="the extra 'export' is not installed")
-    write_fields(sample_fields() if fields is None else fields, [find_output(name).writer(path, CLASSES, REPORT)])
+    write_fields(sample_fields() if fields is None else fields, [find_output(name).writer(path, CLASSES, REPORT, FORM)])
     return path
 
 
@@ -76,7 +79,7 @@ def mask(field: FusedField, row: int) -> np.ndarray:
 
 def assert_same_table(table: pd.DataFrame, folder: Path) -> None:
     """A table has the columns of `cells.csv` with the same values."""
-    write_fields(sample_fields(), [cells_csv(folder / "cells.csv", CLASSES, None, 0.08)])
+    write_fields(sample_fields(), [cells_csv(folder / "cells.csv", CLASSES, FORM)])
     expected = pd.read_csv(folder / "cells.csv")[list(COLUMNS)]
     found = table[list(COLUMNS)].reset_index(drop=True).astype({"ID": str, "best_class": str, "nucleus_area": float})
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)

@@ -201,7 +201,7 @@ def test_ids_that_differ_in_the_case_of_letters_are_taken_with_a_warning(tmp_pat
     "names",
     [
         ["b_red.ome.tif"],
-        ["c_red.tif.gz"],
+        ["c_red.png.gz"],
         ["d_Red.png"],
         ["e_red"],
         ["f_red.bmp"],

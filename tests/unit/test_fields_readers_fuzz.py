@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz_readers import cases, check, originals
+from tests.fuzz_readers import cases, check, check_zarr, originals, zarr_cases
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -17,6 +17,17 @@ def test_damaged_files_are_read_or_are_a_problem_of_their_field(tmp_path: Path) 
             check(data, tmp_path / "file.tif")
         except Exception as error:
             raise AssertionError(f"{name}: {error!r}") from error
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_zarr_folders_are_read_or_are_a_problem_of_their_field(tmp_path: Path) -> None:
+    pytest.importorskip("numcodecs", reason="the extra 'zarr' is not installed")
+    for name, path, data in itertools.islice(zarr_cases(seed=3), 300):
+        try:
+            check_zarr(name, path, data, tmp_path / "a.zarr")
+        except Exception as error:
+            (tmp_path / "damaged").write_bytes(data)
+            raise AssertionError(f"{name}: {path.name}: {error!r}: {data[:300]!r}") from error
 
 
 def test_the_originals_are_read(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ first used, so that finding fields needs neither OpenCV nor Pillow.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcpl_kernel.errors import FieldError, InputError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles
+from hcpl_kernel.fields.remote import RemoteFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "planes": "hcpl_kernel.fields.readers.planes",
     "stacks": "hcpl_kernel.fields.readers.stacks",
+    "ngff": "hcpl_kernel.fields.readers.ngff",
 }
 
 
@@ -38,9 +41,17 @@ def find_reader(name: str) -> Reader:
     return reader
 
 
-def reader_of_file(path: Path) -> str | None:
-    """The name of the reader that takes this file or folder as one field; None where none does."""
-    return next((name for name in _MODULES if find_reader(name).can_read(FieldFiles("", {"file": path}, name))), None)
+def reader_of_file(path: Path | RemoteFile, channels: Mapping[str, str] | None = None) -> str | None:
+    """The name of the reader that takes this file or folder as one field; None where none does.
+
+    Args:
+        path: of the file or folder.
+        channels: which of its channels is which, see `FieldFiles.channels`.
+    """
+    for name in _MODULES:
+        if find_reader(name).can_read(FieldFiles("", {"file": path}, name, channels or {})):
+            return name
+    return None
 
 
 def read_field(files: FieldFiles) -> np.ndarray:

@@ -25,17 +25,27 @@ _MICROMETRES = {
     "micron": 1.0,
     "microns": 1.0,
     "micrometer": 1.0,
+    "micrometre": 1.0,
+    "nanometre": 1e-3,
+    "angstrom": 1e-4,
+    "millimeter": 1e3,
+    "meter": 1e6,
     "mm": 1e3,
     "cm": 1e4,
     "m": 1e6,
 }
 
 
+def in_micrometres(size: float, unit: str) -> float | None:
+    """um per pixel of a size in a unit that is spelt out or abbreviated; None where that is not plausible."""
+    return _plausible(size * _MICROMETRES.get(unit.strip().lower(), math.nan))
+
+
 def tiff_pixel_size(page: Any) -> float | None:
     """um per pixel of a `tifffile.TiffPage`: of its OME description, of ImageJ's unit, or of its resolution tags."""
     description = page.description or ""
     if "<OME" in description[:2000]:
-        return _plausible(_ome(description))
+        return _ome(description)
     resolution = _horizontal(page)
     if not resolution:
         return None
@@ -75,7 +85,7 @@ def _ome(description: str) -> float | None:
         size = float(nodes[0].get("PhysicalSizeX", "nan"))
     except (ElementTree.ParseError, ValueError, IndexError):
         return None
-    return size * _MICROMETRES.get(nodes[0].get("PhysicalSizeXUnit", "um").strip().lower(), math.nan)
+    return in_micrometres(size, nodes[0].get("PhysicalSizeXUnit", "um"))
 
 
 def _plausible(size: float | None) -> float | None:

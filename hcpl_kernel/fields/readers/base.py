@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import zlib
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 
 from hcpl_kernel.fields.files import FieldFiles
+from hcpl_kernel.fields.remote import RemoteError, RemoteFile
 from hcpl_kernel.fields.stamps import ContentStamps
 
 # Our choice: half of the smallest crop below, twice the largest competition field (4096) above. The upper bound keeps
@@ -18,6 +21,9 @@ MIN_SIDE = 32
 MAX_SIDE = 8192
 # Our choice: four times the largest field that is read. Larger files are neither read nor hashed.
 MAX_BYTES = 2 << 30
+# Our choice: the largest field, four channels of 16 bit at once, and a little for headers.
+MAX_UNPACKED = (4 * 2 * MAX_SIDE * MAX_SIDE) + (1 << 20)
+_GZIP = b"\x1f\x8b\x08"
 
 
 class Unreadable(Exception):
@@ -52,6 +58,56 @@ class Reader(Protocol):
         """What `read` depends on, as values that JSON can hold: equal as long as the contents are equal."""
 
 
+def open_image(path: Path | RemoteFile) -> IO[bytes]:
+    """Open an image file for reading: a regular file or one at a URL, and what a gzip file holds (`.tif.gz`).
+
+    Raises:
+        Unreadable: if it is not a regular file, or not a whole gzip file; if it cannot be fetched; or if it is larger than
+            `MAX_BYTES`, unpacked than `MAX_UNPACKED`.
+    """
+    file = open_regular(path) if isinstance(path, Path) else _fetched(path)
+    try:
+        packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        if not packed:
+            return file
+        data = file.read()
+    except OSError as error:
+        file.close()
+        raise Unreadable(f"cannot be read: {path.name}: {error.strerror}") from error
+    file.close()
+    return io.BytesIO(_unpacked(data, path.name))
+
+
+def _fetched(path: RemoteFile) -> IO[bytes]:
+    try:
+        data = path.read(MAX_BYTES)
+    except RemoteError as error:
+        raise Unreadable(str(error)) from error
+    if not data:
+        raise Unreadable(f"is empty: {path} has 0 bytes")
+    return io.BytesIO(data)
+
+
+def _unpacked(data: bytes, name: str) -> bytes:
+    """The content of a gzip file of one or several members."""
+    unpacked = bytearray()
+    try:
+        while data:
+            stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            unpacked += stream.decompress(data, MAX_UNPACKED + 1 - len(unpacked))
+            if len(unpacked) > MAX_UNPACKED:
+                raise Unreadable(f"is too large: {name} unpacks to more than {MAX_UNPACKED} bytes")
+            if not stream.eof:
+                raise Unreadable(f"is truncated: {name} ends inside its gzip data")
+            data = stream.unused_data.lstrip(b"\0")  # padding is allowed behind a member
+    except zlib.error as error:
+        raise Unreadable(f"is truncated or damaged: {name}: {error}") from error
+    if not unpacked:
+        raise Unreadable(f"is empty: {name} holds 0 bytes")
+    return bytes(unpacked)
+
+
 def open_regular(path: Path) -> IO[bytes]:
     """Open a regular file for reading; never waits for a pipe and never touches a device.
 
@@ -75,10 +131,15 @@ def open_regular(path: Path) -> IO[bytes]:
         raise Unreadable(f"cannot be read: {path.name[:80]}: {reason}") from error
 
 
-def stamp_file(path: Path | None, stamps: ContentStamps) -> str | None:
-    """The content stamp of one file, of its size alone where the file is too large to be read; None where there is none."""
+def stamp_file(path: Path | RemoteFile | None, stamps: ContentStamps) -> str | None:
+    """The content stamp of one file, of its size alone where the file is too large to be read; None where there is none.
+
+    Of a file at a URL: see `RemoteFile.stamp`.
+    """
     if path is None:
         return None
+    if isinstance(path, RemoteFile):
+        return path.stamp(MAX_BYTES)
     try:
         size = os.stat(path).st_size
     except (OSError, ValueError):

@@ -17,7 +17,8 @@ from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import _tiff
 from hcpl_kernel.fields.readers._resolution import png_or_jpeg_pixel_size, tiff_pixel_size
-from hcpl_kernel.fields.readers.base import MAX_SIDE, Unreadable, check_sides, open_regular, stamp_file
+from hcpl_kernel.fields.readers.base import MAX_SIDE, Unreadable, check_sides, open_image, stamp_file
+from hcpl_kernel.fields.remote import RemoteFile
 from hcpl_kernel.fields.stamps import ContentStamps
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -116,8 +117,8 @@ def _headers(files: FieldFiles) -> Iterator[_Header]:
             continue
 
 
-def _read_header(path: Path) -> _Header:
-    with open_regular(path) as file:
+def _read_header(path: Path | RemoteFile) -> _Header:
+    with open_image(path) as file:
         magic = file.read(4)
         file.seek(0)
         if magic in _tiff.MAGICS:
@@ -136,11 +137,11 @@ def _is_deep_png(file: IO[bytes]) -> bool:
     return start.startswith(_PNG) and start[24] == 16
 
 
-def _read_channel(path: Path | None, channel: str) -> tuple[np.ndarray, int]:
+def _read_channel(path: Path | RemoteFile | None, channel: str) -> tuple[np.ndarray, int]:
     """One channel as (H, W) uint8 or uint16, and its orientation tag."""
     if path is None:
         raise Unreadable("is missing")
-    with open_regular(path) as file:
+    with open_image(path) as file:
         try:
             data = file.read()
         except OSError as error:

@@ -1,0 +1,1 @@
+"""Comparing groups of fields, such as treatments: the fields are the replicates, not their cells."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 import html
 import json
 from typing import Any
-
-from hcpl_kernel.errors import one_line
-
 _VOID = frozenset({"img", "meta", "br", "hr", "input"})
 
 
@@ -17,7 +14,15 @@ class Markup(str):
 
 def text(value: object) -> Markup:
     """A value as HTML: markup as it is, everything else escaped, on one line, control characters written out."""
-    return value if isinstance(value, Markup) else Markup(html.escape(one_line(str(value)), quote=True))
+    if isinstance(value, Markup):
+        return value
+    return Markup(html.escape("".join(map(_printable, str(value))), quote=True))
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character in "\n\r\t" else character.encode("unicode_escape").decode()
 
 
 def join(*children: object) -> Markup:

@@ -155,7 +155,7 @@ def _tiles(run: ShownRun, pictures: Pictures, title: str, what: str, cells: Sequ
             continue
         who = f"cell {run.table.cell[cell]} of {run.fields[of[cell]].id}"
         source = Markup(f"data:image/webp;base64,{pictures.cells[cell]}")
-        image = element("img", src=source, width=112, height=112, loading="lazy", alt=f"{who}: {what} {value(cell)}")
+        image = element("img", src=source, width=112, height=112, alt=f"{who}: {what} {value(cell)}")
         button = element("button", image, element("span", value(cell)), type="button", data_cell=cell, title=who)
         tiles.append(element("li", button))
     if not tiles:

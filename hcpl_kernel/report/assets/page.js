@@ -11,7 +11,7 @@
     hpa: ["#ff0000", "#00ff00", "#3030ff", "#b4b400"],
   };
   const shown = [true, true, true, false];
-  const state = { field: -1, cell: -1, sort: "id", down: false, rows: 50 };
+  const state = { field: -1, cell: -1, sort: "id", down: false, rows: 25 };
 
   function make(name, properties = {}, ...children) {
     const svg = ["svg", "path", "ellipse", "text", "title", "g"].includes(name);
@@ -61,6 +61,7 @@
       const marks = make("g", {});
       const texts = make("g", {});
       const scale = width / (field.w || 1);
+      const letters = Math.max(width / 55, (11 * width) / (stage.clientWidth || width));
       for (let i = 0; i < field.n; i++) {
         const row = rowOf(field, i);
         const [x, y] = [(cells.x[row] + cells.width[row] / 2) * scale, (cells.y[row] + cells.height[row] / 2) * scale];
@@ -72,8 +73,10 @@
         mark.setAttribute("class", kind);
         mark.dataset.cell = i;
         marks.append(mark);
-        const label = make("text", { x, y, "font-size": Math.max(width, 1) / 52 });
-        label.textContent = cellName(row);
+        const said = cellName(row);
+        const half = Math.min(width / 2, 0.27 * letters * said.length);
+        const label = make("text", { x: Math.min(Math.max(x, half), width - half), y, "font-size": letters });
+        label.textContent = said;
         texts.append(label);
       }
       svg.append(marks, texts);
@@ -148,7 +151,7 @@
     if (um) {
       const area = cells.area[row] * um * um;
       facts.push(["Size", `${(cells.width[row] * um).toFixed(1)} × ${(cells.height[row] * um).toFixed(1)} um`]);
-      facts.push(["Area", `${area.toFixed(0)} um²`], ["Diameter of a disc as large", `${(2 * Math.sqrt(area / Math.PI)).toFixed(1)} um`]);
+      facts.push(["Area", `${area.toFixed(0)} um²`], ["As a disc", `${(2 * Math.sqrt(area / Math.PI)).toFixed(1)} um across`]);
       if (cells.nucleus[row] >= 0) facts.push(["Nucleus", `${(cells.nucleus[row] * um * um).toFixed(0)} um²`]);
     } else facts.push(["Area", cells.area[row] + " px"]);
     const right = cells.x[row] + cells.width[row] >= field.w;
@@ -217,11 +220,11 @@
   for (const name of ["palette", "highlight", "zoom", "brightness"]) at(name).addEventListener("input", refresh);
   classes.forEach((name, k) => at("highlight").append(make("option", { value: k }, name)));
   at("table").tHead.append(make("tr", {}, ...COLUMNS.map(([name, title]) => {
-    const head = make("th", { scope: "col" }, make("button", { type: "button", onclick: () => { state.down = state.sort === name ? !state.down : !["id", "top"].includes(name); state.sort = name; list(); } }, title));
+    const head = make("th", { scope: "col", class: ["n", "named", "integrity"].includes(name) ? "number" : null }, make("button", { type: "button", onclick: () => { state.down = state.sort === name ? !state.down : !["id", "top"].includes(name); state.sort = name; list(); } }, title));
     head.dataset.sort = name;
     return head;
   })));
-  for (const name of ["search", "filter"]) at(name).addEventListener("input", () => { state.rows = 50; list(); });
+  for (const name of ["search", "filter"]) at(name).addEventListener("input", () => { state.rows = 25; list(); });
   at("more").addEventListener("click", () => { state.rows += 200; list(); });
   const drawn = Object.keys(pictures).map(Number).sort((a, b) => a - b);
   for (const i of drawn) {

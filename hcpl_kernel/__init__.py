@@ -114,5 +114,6 @@ def predict(
     settings.check_places()
     with kept_environment():
         from hcpl_kernel.pipeline.run import run
+        from hcpl_kernel.report.leaving import leave_page
 
-    return run(settings, started=started)
+    return leave_page(settings, run(settings, started=started), started)

@@ -105,6 +105,19 @@ def note_unexpected(folder: Path, text: str) -> None:
     Raises:
         OSError: if the report cannot be written.
     """
+    _note(folder, "degradations", f"the run ended early: {text}")
+
+
+def note_warning(folder: Path, text: str) -> None:
+    """Add a warning about the run as a whole to the report of a work folder.
+
+    Raises:
+        OSError: if the report cannot be written.
+    """
+    _note(folder, "warnings", {"ID": None, "reason": text})
+
+
+def _note(folder: Path, section: str, entry: Any) -> None:
     path = folder / FILE_NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -112,8 +125,8 @@ def note_unexpected(folder: Path, text: str) -> None:
         values = None
     if not isinstance(values, dict):
         values = {"schema": 1, "versions": versions()}
-    noted = values.get("degradations")
-    values["degradations"] = [*(noted if isinstance(noted, list) else []), f"the run ended early: {text}"]
+    noted = values.get(section)
+    values[section] = [*(noted if isinstance(noted, list) else []), entry]
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_open(path) as file:
         json.dump(values, file, indent=1, default=str)

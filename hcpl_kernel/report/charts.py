@@ -30,7 +30,9 @@ def histogram(counts: NDArray[np.int64], name: str) -> Markup:
 
 def share_bar(share: float) -> Markup:
     """A bar of a part of 1; the number stands next to it."""
-    return element("span", element("span", style=f"width:{100 * min(1.0, max(0.0, share)):.1f}%"), class_="bar", aria_hidden="true")
+    return element(
+        "span", element("span", style=f"width:{100 * min(1.0, max(0.0, share)):.1f}%"), class_="bar", aria_hidden="true"
+    )
 
 
 def agreement_table(agreement: Agreement) -> Markup:
@@ -70,7 +72,13 @@ def timeline(steps: Sequence[tuple[str, float, str]], total: float, limit: float
         line = None if limit is None else element("i", style=f"left:{100 * limit / end:.2f}%", class_="limit")
         track = element("span", element("b", style=style), line, class_="track", aria_hidden="true")
         rows.append(
-            element("tr", element("th", name, scope="row"), element("td", track), element("td", duration(seconds), class_="number"), element("td", note))
+            element(
+                "tr",
+                element("th", name, scope="row"),
+                element("td", track),
+                element("td", duration(seconds), class_="number"),
+                element("td", note),
+            )
         )
         start += seconds
     return element("table", element("tbody", *rows), class_="timeline")

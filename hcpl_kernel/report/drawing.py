@@ -225,7 +225,9 @@ def _thumb(
 
 def _webp(picture: NDArray[np.uint8]) -> str:
     """In base64; colours are given as RGB."""
-    done, data = cv2.imencode(".webp", picture if picture.ndim == 2 else picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
+    done, data = cv2.imencode(
+        ".webp", picture if picture.ndim == 2 else picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY]
+    )
     if not done:
         raise ValueError("OpenCV cannot write WebP")
     return base64.b64encode(data.tobytes()).decode("ascii")

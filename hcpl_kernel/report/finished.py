@@ -130,9 +130,7 @@ def read_run(work: Path) -> ShownRun:
         for record in part.cut.records:
             start = fields[-1].stop if fields else 0
             stop = start + len(record.table)
-            fields.append(
-                ShownField(record.id, record.height, record.width, record.problem, record.warnings, start, stop)
-            )
+            fields.append(ShownField(record.id, record.height, record.width, record.problem, record.warnings, start, stop))
             rows.append(np.asarray(record.table.rows(), np.int64).reshape(-1, len(dataclasses.fields(CellTable))))
     table = CellTable.from_rows(np.concatenate(rows) if rows else [])
     return ShownRun(
@@ -226,4 +224,3 @@ def histograms(prob: NDArray[np.float32]) -> NDArray[np.int64]:
     """(K, `BINS`) how many cells have a probability of each class in equal bins from 0 to 1."""
     bins = np.minimum((prob * BINS).astype(np.int64), BINS - 1)
     return np.stack([np.bincount(column, minlength=BINS) for column in bins.T]) if prob.shape[1] else bins
-

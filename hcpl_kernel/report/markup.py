@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from typing import Any
+
 _VOID = frozenset({"img", "meta", "br", "hr", "input"})
 
 

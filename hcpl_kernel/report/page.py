@@ -22,21 +22,21 @@ import hcpl_kernel
 from hcpl_kernel.report import sections
 from hcpl_kernel.report.choosing import choose, class_galleries, integrity_gallery
 from hcpl_kernel.report.drawing import Pictures, draw
-from hcpl_kernel.report.finished import ShownRun, read_run
+from hcpl_kernel.report.finished import ShownRun
 from hcpl_kernel.report.markup import Markup, data_block, element, join, text
+from hcpl_kernel.report.state import FILE_NAME, results_mark
 from hcpl_kernel.runtime.atomic import atomic_open
 
-FILE_NAME = "index.html"
 PICTURE_SECONDS = 30.0
 MOST_CELLS = 150_000
 """Cells that a reader can point at, at most; of larger runs those of the drawn fields."""
 
 
-def write_page(work: Path, deadline: float | None = None, more: Sequence[Markup] = ()) -> Path:
+def write_page(run: ShownRun, deadline: float | None = None, more: Sequence[Markup] = ()) -> Path:
     """Write the page of a finished run.
 
     Args:
-        work: its work folder.
+        run: the run.
         deadline: reading of `time.monotonic()` after which no further picture is begun, where that is sooner than
             `PICTURE_SECONDS` from now.
         more: further sections, shown first.
@@ -45,10 +45,9 @@ def write_page(work: Path, deadline: float | None = None, more: Sequence[Markup]
         The page.
 
     Raises:
-        InputError: if the folder holds no finished run, or one that was changed.
         OSError: if the page cannot be written.
     """
-    run = read_run(work)
+    mark = results_mark(run.work)
     limit = time.monotonic() + PICTURE_SECONDS
     galleries, whole = class_galleries(run), integrity_gallery(run)
     chosen = choose(run, [*galleries.values(), whole])
@@ -78,6 +77,7 @@ def write_page(work: Path, deadline: float | None = None, more: Sequence[Markup]
         version=text(hcpl_kernel.__version__),
         made=text(time.strftime("%Y-%m-%d %H:%M")),
         policy=policy,
+        mark=mark,
         style=_asset("page.css"),
         script=script,
         facts=sections.facts(run),
@@ -87,7 +87,7 @@ def write_page(work: Path, deadline: float | None = None, more: Sequence[Markup]
         body=body,
         data=data_block("data", _data(run, pictures)),
     )
-    path = work / FILE_NAME
+    path = run.work / FILE_NAME
     with atomic_open(path) as file:
         file.write(page)
     return path
@@ -134,7 +134,9 @@ def _data(run: ShownRun, pictures: Pictures) -> dict[str, Any]:
                 "h": field.height,
                 "n": field.stop - field.start,
                 "named": int(run.named[field.start : field.stop].any(1).sum()),
-                "integrity": round(float(run.integrity[field.start : field.stop].mean()), 3) if field.stop > field.start else None,
+                "integrity": round(float(run.integrity[field.start : field.stop].mean()), 3)
+                if field.stop > field.start
+                else None,
                 "top": _leading(run, field.start, field.stop, best),
                 "problem": field.problem,
                 "warnings": list(field.warnings),

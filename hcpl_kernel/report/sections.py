@@ -12,6 +12,7 @@ from hcpl_kernel.report.choosing import Gallery
 from hcpl_kernel.report.drawing import Pictures
 from hcpl_kernel.report.finished import ShownRun, histograms
 from hcpl_kernel.report.markup import Markup, element, join, text
+from hcpl_kernel.report.state import NO_PAGE
 
 SHOWN = 12
 """Entries of a list that are shown at once; the others are folded."""
@@ -46,7 +47,9 @@ def worth(run: ShownRun) -> Markup:
     if weights and not weights.get("trained"):
         lines.append(element("p", element("strong", "Untrained weights: "), "what they say means nothing."))
     if run.calibrated is True:
-        what = "Percentages are calibrated: of the cells with 70 % about 70 % have the class, on fields like those of training."
+        what = (
+            "Percentages are calibrated: of the cells with 70 % about 70 % have the class, on fields like those of training."
+        )
     elif run.calibrated is False:
         what = "These weights have no calibration: percentages are values whose rank within a class is all they mean."
     else:
@@ -59,7 +62,7 @@ def findings(run: ShownRun, missing: Sequence[str]) -> Markup:
     report = run.report
     lists = [
         _list("Fields that could not be used", [_of_field(entry) for entry in _entries(report, "problems")], "problem"),
-        _list("Warnings", [_of_field(entry) for entry in _entries(report, "warnings")], "warning"),
+        _list("Warnings", [_of_field(e) for e in _entries(report, "warnings") if not _of_no_page(e)], "warning"),
         _list("Less than asked for", [text(entry) for entry in _entries(report, "degradations")], "warning"),
         _list("On this page", [text(entry) for entry in missing], "warning"),
     ]
@@ -76,6 +79,10 @@ def _list(title: str, entries: list[Markup], kind: str) -> Markup | None:
     folded = element("details", element("summary", f"{len(more)} more"), element("ul", *more)) if more else None
     heading = element("h3", f"{title} ({len(entries)})")
     return element("div", heading, element("ul", *items[:SHOWN]), folded, class_=f"findings {kind}")
+
+
+def _of_no_page(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and str(entry.get("reason", "")).startswith(NO_PAGE)
 
 
 def _of_field(entry: Any) -> Markup:
@@ -129,7 +136,12 @@ def class_galleries(run: ShownRun, galleries: Mapping[int, Gallery], pictures: P
         parts.append(element("div", element("h3", name), *ends, class_="gallery"))
     hint = "Cells by the class that is most probable for them: its highest and its lowest probabilities. "
     hint += "The surroundings of a cell are darkened. Choose a cell to see it in its field."
-    return section("cells", "Most and least certain cells", element("p", hint, class_="hint"), element("div", *parts, class_="galleries"))
+    return section(
+        "cells",
+        "Most and least certain cells",
+        element("p", hint, class_="hint"),
+        element("div", *parts, class_="galleries"),
+    )
 
 
 def integrity(run: ShownRun, gallery: Gallery, pictures: Pictures) -> Markup:
@@ -196,7 +208,9 @@ def time_section(run: ShownRun) -> Markup | None:
     total = run.report.get("seconds")
     total = float(total) if isinstance(total, (int, float)) else 0.0
     limit = None if run.settings is None else run.settings.time_limit
-    said = f"The run took {duration(total)}" + ("; no time limit was given." if limit is None else f" of a limit of {duration(limit)} (orange line).")
+    said = f"The run took {duration(total)}" + (
+        "; no time limit was given." if limit is None else f" of a limit of {duration(limit)} (orange line)."
+    )
     hint = f"{said} Device: {run.report.get('device') or 'not known'}. Stages and networks one after another; some run at the same time."
     table = element("div", timeline(steps, total, limit), class_="scroll")
     return section("time", "Time", element("p", hint, class_="hint"), table)

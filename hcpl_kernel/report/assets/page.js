@@ -14,7 +14,7 @@
   const state = { field: -1, cell: -1, sort: "id", down: false, rows: 25 };
 
   function make(name, properties = {}, ...children) {
-    const svg = ["svg", "path", "ellipse", "text", "title", "g"].includes(name);
+    const svg = ["svg", "path", "ellipse", "text", "tspan", "g"].includes(name);
     const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
     for (const [key, value] of Object.entries(properties)) {
       if (value === null || value === false || value === undefined) continue;
@@ -31,11 +31,12 @@
   const order = (row) => [...Array(K).keys()].sort((a, b) => prob[row * K + b] - prob[row * K + a]);
   const rowOf = (field, cell) => field.first + cell;
 
-  function cellName(row) {
+  // Lines that are written into a cell: its names, or its most probable class with a question mark.
+  function cellNames(row) {
     const named = cells.named[row];
     const ranks = order(row);
-    if (!named.length) return short[ranks[0]] + "? " + percent(chance(row, ranks[0]));
-    return ranks.filter((k) => named.includes(k)).map((k) => short[k] + " " + percent(chance(row, k))).join(" + ");
+    if (!named.length) return [short[ranks[0]] + "? " + percent(chance(row, ranks[0]))];
+    return ranks.filter((k) => named.includes(k)).slice(0, 3).map((k) => short[k] + " " + percent(chance(row, k)));
   }
 
   // ---- field view
@@ -73,10 +74,12 @@
         mark.setAttribute("class", kind);
         mark.dataset.cell = i;
         marks.append(mark);
-        const said = cellName(row);
-        const half = Math.min(width / 2, 0.27 * letters * said.length);
-        const label = make("text", { x: Math.min(Math.max(x, half), width - half), y, "font-size": letters });
-        label.textContent = said;
+        const lines = cellNames(row);
+        const half = Math.min(width / 2, 0.3 * letters * Math.max(...lines.map((line) => line.length)));
+        const middle = Math.min(Math.max(x, half), width - half);
+        const first = Math.min(Math.max(y - (letters * (lines.length - 1)) / 2, letters), height - letters * (lines.length - 0.6));
+        const label = make("text", { "font-size": letters });
+        lines.forEach((line, at) => label.append(make("tspan", { x: middle, y: first + 1.05 * letters * at }, line)));
         texts.append(label);
       }
       svg.append(marks, texts);

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.report.finished import ShownRun
-from hcpl_kernel.scoring import mean_average_precision, read_ground_truth
+from hcpl_kernel.scoring import mean_average_precision, read_truth
 from hcpl_kernel.scoring.metric import ScoreReport
 from hcpl_kernel.submission.rle import decode_mask
 
@@ -67,7 +67,9 @@ def compare(run: ShownRun, other: ShownRun, truth: Path | None) -> Comparison:
     if not common:
         raise InputError(f"{run.work} and {other.work} have no field in common")
     records = {record.id: record for record in _records(other)}
-    pairs, gained, lost = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    pairs: list[NDArray[np.int64]] = [np.zeros((0, 2), np.int64)]
+    gained: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    lost: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     for record in _records(run):
         if record.id not in there:
             continue
@@ -77,7 +79,7 @@ def compare(run: ShownRun, other: ShownRun, truth: Path | None) -> Comparison:
         lost.append(np.setdiff1d(np.arange(len(records[record.id].table)), their) + there[record.id].start)
     scores = None
     if truth is not None:
-        known = read_ground_truth(truth)
+        known = read_truth(truth)
         scores = (mean_average_precision(known, _predictions(run)), mean_average_precision(known, _predictions(other)))
     return Comparison(
         run,

@@ -188,7 +188,7 @@ def _fitting(field: ShownField, side: int) -> tuple[int, int]:
     return max(1, round(field.width * scale)), max(1, round(field.height * scale))
 
 
-def coloured(channels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def coloured(channels: NDArray) -> NDArray[np.uint8]:
     """(..., 4) uint8 as (..., 3) RGB in `COLOURS`, added."""
     mixed = channels.astype(np.float32) @ (np.asarray(COLOURS, np.float32) / 255)
     return np.clip(mixed, 0, 255).astype(np.uint8)
@@ -201,7 +201,7 @@ def _cell_picture(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(coloured(pixels[0]) * shade, np.uint8)
 
 
-def _outline(labels: NDArray[np.uint16], cell: int) -> list[NDArray[np.int32]]:
+def _outline(labels: NDArray, cell: int) -> list[NDArray[np.int32]]:
     mask = (labels == cell).astype(np.uint8)
     rings, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [np.asarray(cv2.approxPolyDP(ring, 0.8, True)[:, 0], np.int32) for ring in rings if len(ring) > 2]

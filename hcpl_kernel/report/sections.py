@@ -211,7 +211,8 @@ def time_section(run: ShownRun) -> Markup | None:
     said = f"The run took {duration(total)}" + (
         "; no time limit was given." if limit is None else f" of a limit of {duration(limit)} (orange line)."
     )
-    hint = f"{said} Device: {run.report.get('device') or 'not known'}. Stages and networks one after another; some run at the same time."
+    hint = f"{said} Device: {run.report.get('device') or 'not known'}."
+    hint += " Stages and networks one after another; some run at the same time."
     table = element("div", timeline(steps, total, limit), class_="scroll")
     return section("time", "Time", element("p", hint, class_="hint"), table)
 

@@ -53,7 +53,7 @@ def _draw_confidences(work: Path, path: Path) -> None:
     run = read_run(work)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    edges = np.linspace(0, 1, 21)
+    edges = np.linspace(0, 1, 21).tolist()
     axes.hist(run.prob.max(1), edges, color="#0072b2", alpha=0.9, label="most probable class of each cell")
     axes.hist(run.prob[run.named], edges, histtype="step", color="#d55e00", linewidth=2, label="names")
     axes.set_xlabel("probability")

@@ -131,10 +131,10 @@ def _colours(pixels: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
 
 def _grey(channel: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     tile = cv2.resize(channel, (TILE, TILE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    tile = np.clip(tile * (255 / max(1.0, float(np.percentile(tile, 99.8)))), 0, 255)
-    tile = cv2.cvtColor(tile.astype(np.uint8), cv2.COLOR_GRAY2RGB)
-    cv2.putText(tile, name, (4, TILE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
-    return np.asarray(tile, np.uint8)
+    bright = np.clip(tile * (255 / max(1.0, float(np.percentile(tile, 99.8)))), 0, 255).astype(np.uint8)
+    grey = cv2.cvtColor(bright, cv2.COLOR_GRAY2RGB)
+    cv2.putText(grey, name, (4, TILE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.asarray(grey, np.uint8)
 
 
 def _heat(green: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

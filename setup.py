@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["hcpl_kernel", "hcpl_kernel.*"]),
-    package_data={"hcpl_kernel": ["py.typed"]},
+    package_data={"hcpl_kernel": ["py.typed", "report/assets/*"]},
     install_requires=[
         "torch>=2.2",
         "torchvision",

@@ -124,5 +124,6 @@ def predict(
 
         leave_first_submission(settings)  # before anything is imported that takes long
         from hcpl_kernel.pipeline.run import run
+        from hcpl_kernel.report.leaving import leave_page
 
-    return run(settings, started=started)
+    return leave_page(settings, run(settings, started=started), started)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from hcpl_kernel.errors import WeightsError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.pipeline.run import RunResult, run
+from hcpl_kernel.report.leaving import leave_page
 from hcpl_kernel.report.overlay import cell_text, overlay
 from hcpl_kernel.report.text import format_report
 from hcpl_kernel.scoring import format_score, mean_average_precision, read_predictions
@@ -58,7 +60,8 @@ def run_demo(output: Path) -> int:
     submission = output / "submission.csv"
     settings = PredictSettings(fields_dir, mini_weights(), submission, work=output / "work", pixel_size=PIXEL_SIZE)
     settings.check_places()
-    result = run(settings)
+    started = time.monotonic()
+    result = leave_page(settings, run(settings), started)
     valid = validate_submission(submission)
     cells = pd.read_csv(result.work / "cells.csv", dtype={"ID": str, "labels": str}).fillna({"labels": ""})
     score = score_against_truth(fields, submission)
@@ -119,7 +122,8 @@ def _write_page(path: Path, summary: str, field_ids: list[str], caution: str | N
         "<style>body{font:15px sans-serif;margin:2em}figure{display:inline-block;margin:0 1em 1em 0}"
         "img{width:400px}pre{background:#f4f4f4;padding:1em}</style>"
         "<h1>HCPL demo</h1><p>Simulated fields, segmented and classified by the embedded weights. A cell is written its "
-        "classes, or its most probable one with a question mark where none is sure enough.</p>"
+        "classes, or its most probable one with a question mark where none is sure enough. Every run leaves a page of its "
+        'own: <a href="work/index.html">the page of this one</a>.</p>'
         f"{'' if caution is None else f'<p><b>Caution:</b> {html.escape(caution)}</p>'}"
         f"{figures}<pre>{html.escape(summary)}</pre></html>"
     )

@@ -6,11 +6,12 @@ import argparse
 import dataclasses
 import functools
 import json
+import time
 from pathlib import Path
 
 from hcpl_kernel.cli._ending import DONE, FELL_SHORT, say
 from hcpl_kernel.cli._parser import Parser, checked, path
-from hcpl_kernel.errors import InputError
+from hcpl_kernel.errors import InputError, SettingsError, describe
 from hcpl_kernel.runtime.guard import Board
 from hcpl_kernel.runtime.paths import check_output, check_work
 from hcpl_kernel.settings import (
@@ -41,8 +42,10 @@ def add_verbs(parser: Parser) -> None:
     verb.add_argument("work_dir", type=path, metavar="WORK_DIR", help="work folder that the parts share")
     verb.add_argument("--output", type=path, required=True, metavar="CSV", help="the submission to write")
 
-    verb = parser.add_verb("report", report, "Show the report of a work folder.")
+    verb = parser.add_verb("report", report, "Show the report of a work folder, and make its page (index.html).")
     verb.add_argument("folder", type=path, metavar="WORK_DIR")
+    verb.add_argument("--against", type=path, metavar="WORK_DIR2", help="compare with the run of another work folder")
+    verb.add_argument("--truth", type=path, metavar="CSV", help="with --against: ground truth to score both runs by")
 
 
 def _add_predict(parser: Parser) -> None:
@@ -98,13 +101,16 @@ def predict(options: argparse.Namespace) -> int:
 
 def _predict(settings: PredictSettings, started: float, board: Board) -> int:
     from hcpl_kernel.pipeline.run import run
+    from hcpl_kernel.report.leaving import leave_page
 
-    result = run(settings, started, board.note_predicted)
+    result = leave_page(settings, run(settings, started, board.note_predicted), started)
     if not settings.quiet:
         from hcpl_kernel.report.text import format_report
 
         say(format_report(result.report))
         say(f"submission {result.output}")
+        if (result.work / "index.html").is_file():
+            say(f"page       {result.work / 'index.html'}")
     return FELL_SHORT if settings.strict and result.degraded else DONE
 
 
@@ -134,19 +140,50 @@ def assemble(options: argparse.Namespace) -> int:
     check_output(options.output)
 
     from hcpl_kernel.pipeline.run import assemble as assemble_parts
+    from hcpl_kernel.pipeline.workspace import Workspace
+    from hcpl_kernel.report.leaving import leave_page
 
     result = assemble_parts(options.work_dir, options.output)
+    settings = dataclasses.replace(Workspace(options.work_dir).read_plans()[0].settings, part=None, time_limit=None)
+    result = leave_page(settings, result, time.monotonic())
     say(f"submission {result.output}")
     return DONE
 
 
 def report(options: argparse.Namespace) -> int:
-    """Print the report of a work folder."""
+    """Print the report of a work folder, and make the page of its run where that is finished."""
     from hcpl_kernel.report.text import format_report
 
-    if not options.folder.is_dir():
-        raise InputError(f"{options.folder} is not a folder; expected the work folder of `hcpl predict`")
+    for folder in (options.folder, options.against):
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"{folder} is not a folder; expected the work folder of `hcpl predict`")
+    if options.truth is not None and options.against is None:
+        raise SettingsError("--truth is for a comparison: give --against too; `hcpl score` scores one submission")
     say(format_report(options.folder))
+
+    from hcpl_kernel.report.finished import read_run
+    from hcpl_kernel.report.page import write_page
+
+    try:
+        run = read_run(options.folder)
+    except InputError as error:
+        if options.against is not None:
+            raise
+        say(f"page      none: {error}")
+        return DONE
+    more = []
+    if options.against is not None:
+        from hcpl_kernel.report.comparing import compare
+        from hcpl_kernel.report.comparison_section import comparison_section, summary
+
+        found = compare(run, read_run(options.against), options.truth)
+        more.append(comparison_section(found))
+        for line in summary(found):
+            say(line)
+    try:
+        say(f"page      {write_page(run, more=more)}")
+    except OSError as error:
+        raise InputError(f"the page could not be written: {describe(error)}") from error
     return DONE
 
 

@@ -25,10 +25,10 @@ _MOST_SEGMENTS = 1000
 
 
 def header_size(files: FieldFiles) -> tuple[int, int] | None:
-    """Height and width of a field in px, from the first of its files whose header is understood; None where none is."""
+    """Height and width of a field in px, from the first of its local files whose header is understood, or None."""
     for path in files.paths.values():
         try:
-            size = _size(path) if path is not None else None
+            size = _size(path) if isinstance(path, Path) else None
         except (OSError, ValueError, struct.error, KeyError):
             continue
         if size is not None and min(size) > 0:

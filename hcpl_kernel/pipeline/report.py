@@ -111,14 +111,31 @@ def note_unexpected(path: Path, text: str) -> None:
     Raises:
         OSError: if the report cannot be written.
     """
+    _note(path, "degradations", f"the run ended early: {text}")
+
+
+def note_warning(path: Path, text: str) -> None:
+    """Add a warning about the run as a whole to a report on disk.
+
+    Args:
+        path: of the report.
+        text: one sentence.
+
+    Raises:
+        OSError: if the report cannot be written.
+    """
+    _note(path, "warnings", {"ID": None, "reason": text})
+
+
+def _note(path: Path, section: str, entry: Any) -> None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         values = None
     if not isinstance(values, dict):
         values = {"schema": 1, "versions": versions()}
-    noted = values.get("degradations")
-    values["degradations"] = [*(noted if isinstance(noted, list) else []), f"the run ended early: {text}"]
+    noted = values.get(section)
+    values[section] = [*(noted if isinstance(noted, list) else []), entry]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_open(path) as file:
         json.dump(values, file, indent=1, default=str)

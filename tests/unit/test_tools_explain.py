@@ -177,3 +177,25 @@ def test_both_commands(tiny_run: TinyRun, tmp_path: Path, capsys) -> None:
     assert list(table.columns) == ["ID", "cell", "class", "x", "y"] and set(table["class"]) == {0, 5, 11}
     assert main(list(map(str, [*given, "--truth", tmp_path / "single.csv", "--output", tmp_path / "plane.pdf"]))) == 2
     assert "ends in .png" in capsys.readouterr().err
+
+
+def test_everything_from_a_finished_run(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Grad-CAM with the four channels, an embedding by the run's own names with a page, and the figures."""
+    run = ["--run", str(tiny_run.work)]
+    sheet, plane = tmp_path / "sheet.png", tmp_path / "plane.png"
+    network = ["--network", "cla_resnet"]
+    options = ["--classes", "0", "--cells", "2", "--channels", "--output", str(sheet)]
+    assert main(["gradcam", *run, *network, *options]) == 0
+    assert cv2.imread(str(sheet)).shape == (TILE, MARGIN + 2 * 6 * TILE, 3)
+    assert main(["embedding", *run, *network, "--method", "pca", "--output", str(plane)]) == 0
+    page = plane.with_suffix(".html").read_text(encoding="utf-8")
+    assert page.count("data-at=") == len(pd.read_csv(plane.with_suffix(".csv"))) and "http:" not in page
+    assert main(["figures", *run, "--output", str(tmp_path / "figures")]) == 0
+    found = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert found == ["confidences.png", "correlation.png", "histograms.png"]
+
+
+def test_a_place_that_is_named_neither_way_is_refused(tmp_path: Path) -> None:
+    given = ["--network", "cla_resnet", "--output", str(tmp_path / "sheet.png")]
+    assert main(["gradcam", *given]) == 2
+    assert main(["gradcam", "--run", str(tmp_path), *given]) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -93,19 +93,22 @@ def load_explained(weights: Path, name: str, device: str) -> Explained:
     return Explained(specs[name], network, devices[0], ensemble.classes)
 
 
-def read_cells(fields: Path, labels: Path, size: int) -> Iterator[FieldCells]:
+def read_cells(
+    fields: Path, labels: Path, size: int, suffixes: Mapping[str, str] | None = None, listing: Path | None = None
+) -> Iterator[FieldCells]:
     """The cells of every field that has a label map and any cell, one field at a time.
 
     Args:
         fields: folder with the images.
         labels: folder with `<ID>_cells.png`: the `labels/` of a work folder, or the `masks/` of a simulated data set.
         size: side of the crops, px.
+        suffixes, listing: as in `hcpl predict`.
 
     Raises:
         InputError: if no field has a label map, or one does not fit its field.
     """
     found = False
-    for files in locate_fields(fields).fields:
+    for files in locate_fields(fields, suffixes=suffixes or None, listing=listing).fields:
         path = labels / f"{files.id}_cells.png"
         if not path.is_file():
             continue

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from hcpl_kernel.cells.crops import split_mask
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.report.overlay import composite
 from tools.explain.described import Explained, FieldCells
@@ -92,8 +93,13 @@ def most_probable(
     return best
 
 
-def gradcam_sheet(explained: Explained, shown: dict[int, list[Shown]]) -> NDArray[np.uint8]:
+def gradcam_sheet(explained: Explained, shown: dict[int, list[Shown]], channels: bool = False) -> NDArray[np.uint8]:
     """One row per class; of each cell its four channels as colours, and the map over its green channel.
+
+    Args:
+        explained: the network.
+        shown: the cells of each class.
+        channels: show each channel in grey too, red, green, blue and yellow, before the colours (figure 6a's panels).
 
     Returns:
         (h, w, 3) uint8 RGB.
@@ -104,6 +110,8 @@ def gradcam_sheet(explained: Explained, shown: dict[int, list[Shown]]) -> NDArra
         maps = class_activation_maps(explained.network, explained.inputs(crops), [label])[:, 0].cpu().numpy()
         tiles = [_title(f"{label} {explained.classes.names[label]}")]
         for cell, pixels, heat in zip(cells, split_mask(crops)[0], maps, strict=True):
+            if channels:
+                tiles += [_grey(pixels[..., channel], name) for channel, name in enumerate(CHANNELS)]
             tiles += [_colours(pixels, f"{cell.prob:.3f}"), _heat(pixels[..., GREEN], heat)]
         rows.append(np.hstack(tiles))
     return np.vstack(rows)
@@ -119,6 +127,14 @@ def _colours(pixels: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     tile = cv2.resize(composite(np.moveaxis(pixels, -1, 0)), (TILE, TILE), interpolation=cv2.INTER_AREA)
     cv2.putText(tile, text, (4, TILE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
     return np.asarray(tile, np.uint8)
+
+
+def _grey(channel: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    tile = cv2.resize(channel, (TILE, TILE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    bright = np.clip(tile * (255 / max(1.0, float(np.percentile(tile, 99.8)))), 0, 255).astype(np.uint8)
+    grey = cv2.cvtColor(bright, cv2.COLOR_GRAY2RGB)
+    cv2.putText(grey, name, (4, TILE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.asarray(grey, np.uint8)
 
 
 def _heat(green: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import dataclasses
 import os
 import statistics
 import subprocess
@@ -28,15 +29,13 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco
 
-from hcpl_kernel.export.submission_csv import write_submission
+from hcpl_kernel.cells.record import FieldRecord
+from hcpl_kernel.classes import HPA_CLASSES
+from hcpl_kernel.export.base import write_fields
+from hcpl_kernel.export.submission_csv import submission_csv
+from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.scoring import mean_average_precision, read_submission
-from hcpl_kernel.submission import (
-    SubmissionRow,
-    decode_mask,
-    encode_labels,
-    prediction_string,
-    validate_submission,
-)
+from hcpl_kernel.submission import decode_mask, encode_labels, validate_submission
 
 DATA = Path(os.environ.get("HCPL_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
 REPEATS = 15
@@ -151,17 +150,18 @@ def time_first_call() -> None:
             print(f"{state}: {out.stdout.strip()}")
 
 
-def submission_rows(maps: list[np.ndarray], megabytes: float) -> Iterator[SubmissionRow]:
-    """Fields with the cells of `maps`, each row under another ID, seeded probabilities, about so many MB."""
+def fused_fields(maps: list[np.ndarray], megabytes: float) -> Iterator[FusedField]:
+    """Fields with the cells of `maps`, each under another ID, seeded probabilities; masks of about so many MB."""
     masks = [(labels.shape, list(encode_labels(labels).values())) for labels in maps]
     rng = np.random.default_rng(0)
-    written, row = 0, 0
+    written, number = 0, 0
     while written < megabytes * 1e6:
-        (height, width), strings = masks[row % len(masks)]
-        text = prediction_string(strings, rng.random((len(strings), 19)) ** 4)
-        yield SubmissionRow(f"field_{row:06d}", width, height, text)
-        written += len(text)
-        row += 1
+        shape, strings = masks[number % len(masks)]
+        record = dataclasses.replace(FieldRecord.unusable(f"field_{number:06d}", shape, None), masks=strings)
+        prob = rng.random((len(strings), len(HPA_CLASSES))) ** 4
+        yield FusedField(record, np.ones(len(strings), np.float32), prob)
+        written += len(HPA_CLASSES) * sum(map(len, strings))
+        number += 1
 
 
 def validate_and_report(path: str) -> None:
@@ -182,7 +182,9 @@ def time_submission(megabytes: float) -> None:
     maps = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths] or list(fields().values())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "submission.csv"
-        wall, core = both_seconds(lambda: write_submission(path, submission_rows(maps, megabytes)))
+        wall, core = both_seconds(
+            lambda: write_fields(fused_fields(maps, megabytes), [submission_csv(path, HPA_CLASSES, None, ())])
+        )
         with open(path, encoding="ascii") as file:
             triples = sum((line.count(" ") + 1) // 3 for line in file)
         print(

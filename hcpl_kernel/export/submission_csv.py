@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -35,6 +35,10 @@ def submission_csv(
         sample: header, IDs and row order; IDs that no field has get the sample's own row, fields that it does not have
             are left out. None: the standard header and the fields' own order.
         ids: of all fields that will come, in their order.
+
+    Raises:
+        SubmissionError: if there is no row, an ID comes twice, or a prediction string is empty or would need quoting;
+            an earlier file stays.
     """
 
     def row(field: FusedField) -> SubmissionRow:
@@ -70,25 +74,6 @@ def fallback_row(field_id: str, size: tuple[int, int] | None) -> SubmissionRow:
     return SubmissionRow(field_id, width, height, fallback_string(height, width))
 
 
-def write_submission(path: Path, rows: Iterable[SubmissionRow], header: Sequence[str] = HEADER) -> int:
-    """Write rows as they come; the file appears under its name only when it is complete.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        SubmissionError: if there is no row, an ID comes twice, or a prediction string is empty or would need quoting;
-            an earlier file stays.
-    """
-    with atomic_open(path) as file:
-        file.write(",".join(header) + "\n")
-        lines = _Lines(file, path)
-        for row in rows:
-            lines.write(row)
-        lines.check_any()
-        return lines.count
-
-
 class _Lines:
     """Writes rows as lines of the CSV."""
 
@@ -97,10 +82,6 @@ class _Lines:
         # The long column goes past the CSV writer, which would look at every character for one that needs quoting.
         self._writer = csv.writer(file, lineterminator=",")
         self._seen: set[str] = set()
-
-    @property
-    def count(self) -> int:
-        return len(self._seen)
 
     def write(self, row: SubmissionRow) -> None:
         text = row.prediction_string

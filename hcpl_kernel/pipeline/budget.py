@@ -21,8 +21,8 @@ WRITING_FACTOR = 2.0
 """Measured seconds of a writing, times this, are kept for the next one: the machine may be slower then (our choice)."""
 FIELDS_SHARE = 0.75
 """Share of the limit after which no further field is segmented, so that networks still run (our choice)."""
-ENDING_SHARE = 0.01
-ENDING_MOST = 5.0
+ENDING_SHARE = 0.025
+ENDING_MOST = 10.0
 """Seconds before the limit at which a command that is still busy is ended: a share of the limit and what ending a process
 takes, at most so many (our choice)."""
 VARIABLE = "HCPL_STARTED_AT"
@@ -75,7 +75,7 @@ class TimeBudget:
     @property
     def _ending(self) -> float:
         limit = self.limit or 0.0
-        return min(0.3 + ENDING_SHARE * limit, 0.1 + 0.1 * limit, ENDING_MOST)
+        return min(0.6 + ENDING_SHARE * limit, 0.1 + 0.2 * limit, ENDING_MOST)
 
     @property
     def _writing(self) -> float:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hcpl_kernel.errors import HcplError
-from hcpl_kernel.export.submission_csv import fallback_row, write_submission
+from hcpl_kernel.export.base import write_fields
+from hcpl_kernel.export.submission_csv import fallback_row, submission_csv
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.headers import header_size
 from hcpl_kernel.fields.locate import locate_fields
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission.reading import HEADER
-from hcpl_kernel.submission.writing import SampleSubmission, SubmissionRow, read_sample
+from hcpl_kernel.submission.writing import SampleSubmission, read_sample
 
 
 def write_fallback(
@@ -35,11 +36,9 @@ def write_fallback(
         sample: has the header, the IDs and their order.
         size_of: gives height and width of a field in px, None where they are not known.
     """
-    if sample is not None:
-        rows: Iterable[SubmissionRow] = sample.rows
-    else:
-        rows = (fallback_row(files.id, size_of(files)) for files in fields)
-    write_submission(output, rows, HEADER if sample is None else sample.header)
+    if sample is None:
+        sample = SampleSubmission(HEADER, tuple(fallback_row(files.id, size_of(files)) for files in fields))
+    write_fields((), [submission_csv(output, None, sample, ())])
 
 
 def leave_first_submission(settings: PredictSettings) -> None:

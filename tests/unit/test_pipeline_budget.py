@@ -25,7 +25,7 @@ def test_the_last_moment_is_before_the_limit_and_networks_end_before_it() -> Non
     for limit in (1, 10, 100, 30_000):
         budget = TimeBudget(limit)
         left = budget.last_moment - time.monotonic()
-        assert 0.9 * limit - 0.2 < left < limit
+        assert 0.8 * limit - 0.2 < left < limit
         assert budget.for_networks < left
     assert TimeBudget(None).last_moment is None
 

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from hcpl_kernel.errors import InputError, SubmissionError
-from hcpl_kernel.export.submission_csv import write_submission
 from hcpl_kernel.scoring import format_score, mean_average_precision, read_predictions, read_submission, read_truth
 from hcpl_kernel.submission import (
     SubmissionRow,
@@ -20,6 +19,7 @@ from hcpl_kernel.submission import (
     fallback_string,
     prediction_string,
 )
+from tests.submissions import write_rows
 
 H, W = 10, 12
 
@@ -161,7 +161,7 @@ def test_submissions_and_long_tables_read_the_same(tmp_path):
         SubmissionRow("007", W, H, prediction_string(masks, prob)),
         SubmissionRow("i", W, H, fallback_string(H, W)),
     ]
-    write_submission(submission, rows)
+    write_rows(submission, rows)
     table = read_submission(submission)
     assert len(table) == 39
     np.testing.assert_array_equal(table["score"][:38], prob.ravel())

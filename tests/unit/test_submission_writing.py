@@ -7,8 +7,11 @@ import csv
 import numpy as np
 import pytest
 
+from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.errors import InputError, SubmissionError
-from hcpl_kernel.export.submission_csv import write_submission
+from hcpl_kernel.export.base import write_fields
+from hcpl_kernel.export.submission_csv import submission_csv
+from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.submission import (
     SubmissionRow,
     encode_mask,
@@ -17,6 +20,7 @@ from hcpl_kernel.submission import (
     read_sample,
     validate_submission,
 )
+from tests.submissions import write_rows
 
 MASKS = [encode_mask(np.eye(8, dtype=bool)), encode_mask(np.ones((8, 8), bool))]
 DUMMY = "0 1 eNoLCAgIMAEABJkBdQ=="
@@ -63,7 +67,7 @@ def test_a_submission_is_written_as_the_sample_has_it(tmp_path):
     assert sample.by_id["a"] == SubmissionRow("a", 8, 6, fallback_string(6, 8))
 
     output = tmp_path / "submission.csv"
-    assert write_submission(output, iter(sample.rows), sample.header) == 2
+    write_rows(output, sample.rows, sample.header)
     assert output.read_text().splitlines()[:2] == sample_csv.read_text().splitlines()[:2]
     assert validate_submission(output, sample_csv).ok
 
@@ -72,14 +76,14 @@ def test_the_real_sample_comes_back_byte_for_byte(hpa_data, tmp_path):
     path = hpa_data / "tables" / "sample_submission.csv"
     sample = read_sample(path)
     assert len(sample.rows) == 559
-    write_submission(tmp_path / "copy.csv", sample.rows, sample.header)
+    write_rows(tmp_path / "copy.csv", sample.rows, sample.header)
     assert (tmp_path / "copy.csv").read_bytes() == path.read_bytes().replace(b"\r\n", b"\n")
     assert all(row.prediction_string == fallback_string(row.height, row.width) for row in sample.rows)
 
 
 def test_ids_with_commas_and_quotes_survive(tmp_path):
     rows = [SubmissionRow('well A,1 "x"\r\n\u00b5', 8, 8, fallback_string(8, 8))]
-    write_submission(tmp_path / "s.csv", rows)
+    write_rows(tmp_path / "s.csv", rows)
     with open(tmp_path / "s.csv", newline="", encoding="utf-8") as file:
         assert list(csv.reader(file))[1][0] == rows[0].id
     assert read_sample(tmp_path / "s.csv").rows == tuple(rows)
@@ -98,21 +102,21 @@ def test_an_unusable_submission_never_replaces_a_finished_one(tmp_path, rows, re
     output = tmp_path / "submission.csv"
     output.write_text("finished")
     with pytest.raises(SubmissionError, match=reason):
-        write_submission(output, rows)
+        write_rows(output, rows)
     assert output.read_text() == "finished"
     assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"]
 
 
-def test_an_interrupted_stream_of_rows_leaves_the_earlier_file(tmp_path):
+def test_an_interrupted_stream_of_fields_leaves_the_earlier_file(tmp_path):
     output = tmp_path / "submission.csv"
     output.write_text("finished")
 
-    def rows():
-        yield SubmissionRow("a", 8, 8, fallback_string(8, 8))
+    def fields():
+        yield FusedField(FieldRecord.unusable("a", (8, 8), None), np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_submission(output, rows())
+        write_fields(fields(), [submission_csv(output, None, None, ["a"])])
     assert output.read_text() == "finished"
 
 

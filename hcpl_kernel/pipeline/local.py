@@ -100,6 +100,9 @@ Improve: TypeAlias = Callable[[Callable[[Shard], Part | None]], None]
 class LocalRun:
     """Makes the parts of shards on this machine.
 
+    Attributes:
+        resident: whether networks stay in memory between calls of :meth:`run`.
+
     Args:
         settings: of the run.
         setup: networks, segmenter and keys; the weights are verified.
@@ -140,7 +143,7 @@ class LocalRun:
         self._failed: set[str] = set()
         self._loaded: dict[str, list[Predictor]] = {}
         sizes = (part_path(setup.ensemble, spec).stat().st_size for spec in setup.order)
-        self._resident = 2 * sum(sizes) * len(devices) <= RESIDENT_SHARE * available_memory()
+        self.resident = 2 * sum(sizes) * len(devices) <= RESIDENT_SHARE * available_memory()
 
     def run(self, shards: Sequence[Shard], improve: Improve | None) -> dict[int, Place]:
         """Make the parts of shards.
@@ -313,7 +316,7 @@ class LocalRun:
         finally:
             seconds = time.perf_counter() - start
             facts["seconds"] = round(facts["seconds"] + seconds, 3)
-            if not self._resident:
+            if not self.resident:
                 self._loaded.pop(spec.name, None)
         if done < len(missing):
             left = seconds / done * (len(missing) - done)

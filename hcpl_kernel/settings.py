@@ -76,8 +76,8 @@ class PredictSettings:
         quiet: no progress and no summary; errors are still printed.
 
     Raises:
-        SettingsError: for a value of another type or out of range, for `fresh` together with `part` or `store`, and for `cluster` together
-            with `part` or `time_limit`.
+        SettingsError: for a value of another type or out of range, for `fresh` together with `part` or `store`, and for
+            `cluster` together with `part` or `time_limit`.
     """
 
     fields_dir: Path

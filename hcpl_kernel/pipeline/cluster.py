@@ -77,7 +77,9 @@ def slots_of(device: str, nodes: Sequence[dict[str, Any]]) -> dict[str, Slots]:
     """
     kind, _, count = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (kind != "cpu" and count):
-        raise SettingsError(f"device {device!r} with a cluster; expected auto, cuda, cpu, or cpu:N for N workers on each node")
+        raise SettingsError(
+            f"device {device!r} with a cluster; expected auto, cuda, cpu, or cpu:N for N workers on each node"
+        )
     living = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
     cpus = {node: int(has.get("CPU", 0)) for node, has in living.items()}
     gpus = {node: int(has.get("GPU", 0)) for node, has in living.items()}
@@ -97,9 +99,7 @@ class ClusterRun:
         worker: the class of the workers.
     """
 
-    def __init__(
-        self, job: Job, report: RunReport, publish: Callable[[State], None], worker: type[Worker] = Worker
-    ) -> None:
+    def __init__(self, job: Job, report: RunReport, publish: Callable[[State], None], worker: type[Worker] = Worker) -> None:
         self._job = job
         self._report = report
         self._publish = publish

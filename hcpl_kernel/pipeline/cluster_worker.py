@@ -207,5 +207,3 @@ class Worker:
         except (AttributeError, OSError):  # nothing failed, or nothing has begun
             return ""
         return text
-
-

@@ -23,6 +23,7 @@ from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.results import Outputs
 from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.pipeline.setup import Setup, find_fields, make_setup, read_chosen, some
+from hcpl_kernel.pipeline.status import publish_report, publisher
 from hcpl_kernel.pipeline.store import Store, open_store
 from hcpl_kernel.pipeline.workspace import Plan, Workspace, comparable
 from hcpl_kernel.runtime.atomic import remove_stale
@@ -78,6 +79,8 @@ def run(settings: PredictSettings, started: float | None = None) -> RunResult:
     """
     budget = TimeBudget(settings.time_limit, started)
     settings.check_places()
+    if settings.cluster is not None:  # its machines have other working directories: all paths absolute
+        settings = from_mapping(PredictSettings, settings.as_plain(), where="the run")
     workspace = Workspace(settings.work_dir, settings.part)
     report = RunReport(settings=settings.as_plain())
     with _refusals_named(), workspace.opened(shared=settings.part is not None), _reported(workspace, report):
@@ -85,7 +88,10 @@ def run(settings: PredictSettings, started: float | None = None) -> RunResult:
         workspace.error.unlink(missing_ok=True)  # an earlier run's
         if settings.fresh:
             workspace.forget()
-        return _Run(settings, workspace, report).predict(budget)
+        result = _Run(settings, workspace, report).predict(budget)
+    if settings.store is not None:
+        publish_report(settings.store, workspace.report)
+    return result
 
 
 def assemble(work: Path, output: Path) -> RunResult:
@@ -277,9 +283,8 @@ class _Run:
             report.device = f"cluster at {settings.cluster}, first: {first.device}"
             workspace.write_plan(Plan(settings, first.precision, first.device, depth))
 
-        job = Job(absolute(settings), depth, workspace.folder.absolute())
-        publish = publisher(workspace.folder, settings.store)
-        places = ClusterRun(job, report, publish).run(mine, began)
+        job = Job(settings, depth, workspace.folder)
+        places = ClusterRun(job, report, publisher(workspace.folder, settings.store)).run(mine, began)
         store.reload()
         return Finished(store, places)
 
@@ -344,7 +349,7 @@ class _Run:
         return None
 
     def _input_key(self) -> str:
-        """What outputs are of: the images, and what was asked for. A cluster's driver reads no image: names stand for them."""
+        """What outputs are of: the images, and what was asked for. For a cluster, whose driver reads no image, their names."""
         if self._settings.cluster is not None:
             names = [[files.id, files.paths] for shard in self._shards for files in shard.files]
             return digest(names, comparable(self._settings).as_plain())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hcpl_kernel.errors import InputError
@@ -12,6 +13,7 @@ from hcpl_kernel.runtime.atomic import atomic_open
 
 FILE_NAME = "state.json"
 OBJECT_NAME = f"reports/{FILE_NAME}"
+PUBLISH_SECONDS = 5.0
 SILENT_SECONDS = 60.0
 """After which a driver that has not written is taken for one that was killed (our choice)."""
 
@@ -72,10 +74,34 @@ def parse_state(text: str | bytes, where: str) -> State:
         raise InputError(f"{where} is not the state of a run: {error}") from error
 
 
-def write_state(folder: Path, state: State) -> None:
-    """Leave the state in a work folder."""
-    with atomic_open(folder / FILE_NAME) as file:
-        file.write(state.as_json())
+def publisher(folder: Path, store: str | None) -> Callable[[State], None]:
+    """What leaves the state of a run in its work folder and its store, every `PUBLISH_SECONDS` and at the end.
+
+    Args:
+        folder: the work folder.
+        store: URL of the store; None where there is none.
+    """
+    last = -PUBLISH_SECONDS
+
+    def publish(state: State) -> None:
+        nonlocal last
+        if state.ended or time.monotonic() - last >= PUBLISH_SECONDS:
+            last = time.monotonic()
+            with atomic_open(folder / FILE_NAME) as file:
+                file.write(state.as_json())
+            if store is not None:
+                from hcpl_kernel.pipeline.object_store import Objects
+
+                Objects(store).replace(OBJECT_NAME, state.as_json().encode())
+
+    return publish
+
+
+def publish_report(store: str, path: Path) -> None:
+    """Put a run report into a store, under its file name."""
+    from hcpl_kernel.pipeline.object_store import Objects
+
+    Objects(store).replace(f"reports/{path.name}", path.read_bytes())
 
 
 def read_state(place: str) -> State:

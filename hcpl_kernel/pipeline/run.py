@@ -349,7 +349,7 @@ class _Run:
         return None
 
     def _input_key(self) -> str:
-        """What outputs are of: the images, and what was asked for. For a cluster, whose driver reads no image, their names."""
+        """What outputs are of: the images, and what was asked for. A cluster's driver reads no image: names."""
         if self._settings.cluster is not None:
             names = [[files.id, files.paths] for shard in self._shards for files in shard.files]
             return digest(names, comparable(self._settings).as_plain())

@@ -138,6 +138,6 @@ def open_store(url: str | None, folder: Path, labels: Path, classes: ClassList) 
         from hcpl_kernel.pipeline.object_store import ObjectStore
     except ImportError as error:
         raise SettingsError(
-            f"a store by URL cannot be used here ({describe(error)}); install what it needs: pip install 'hcpl-kernel[cloud]'"
+            f"a store by URL cannot be used here ({describe(error)}); try: pip install 'hcpl-kernel[cloud]'"
         ) from error
     return ObjectStore(url, labels, classes)

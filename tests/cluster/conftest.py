@@ -1,4 +1,4 @@
-"""A cluster of several nodes on this machine, and a local S3 server; tests are skipped where Ray or moto is not installed."""
+"""A cluster of nodes on this machine, and a local S3 server; tests are skipped where Ray or moto is not installed."""
 
 from __future__ import annotations
 

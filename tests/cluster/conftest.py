@@ -46,7 +46,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT")).close()
+    for method, place in (("POST", "moto-api/reset"), ("PUT", "bucket")):  # servers of one process share their buckets
+        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{place}", method=method)).close()
     yield "s3://bucket/run"
     running.stop()
 

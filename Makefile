@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench test-pins clean
+.PHONY: demo test test-cluster lint bench test-pins clean
 
 demo: $(READY)
 	$(BIN)/hcpl demo --output demo_output
@@ -22,6 +22,14 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/hcpl bench
+
+# Ray Core and a local S3 server; `make test` skips these tests where they are not installed.
+test-cluster: .venv/.ready-cluster
+	$(BIN)/python -m pytest tests/cluster
+
+.venv/.ready-cluster: $(READY) requirements-cluster.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
+	touch $@
 
 # The tests against the package versions of Kaggle's images; PYTHON must be 3.12, as there.
 test-pins:

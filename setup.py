@@ -43,6 +43,8 @@ setup(
     extras_require={
         "cpu": ["openvino>=2024.4"],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "torch>=2.5"],
+        "cloud": ["obstore>=0.6", "pyarrow>=14"],
+        "ray": ["ray>=2.9"],
         "export": ["anndata>=0.10", "openpyxl>=3.1", "pyarrow>=14", "roifile>=2024.3"],
         "notebook": ["ipython>=7"],
         "zarr": ["numcodecs>=0.13"],

@@ -39,6 +39,8 @@ def predict(
     engine: str = "torch",
     views: int | None = None,
     part: Part | str | None = None,
+    cluster: str | None = None,
+    store: str | None = None,
     networks: Sequence[str] | None = None,
     descriptors: Sequence[str] | None = None,
     strict: bool = False,
@@ -71,6 +73,8 @@ def predict(
         engine: what computes the networks, one of :data:`hcpl_kernel.settings.ENGINES`.
         views: test-time views of each cell (1, 2, 4 or 8), None for what each network's spec says.
         part: only this share of the fields, for instance "2/3", None for all.
+        cluster: address of a Ray cluster that computes: "auto", "local" or "HOST:PORT"; None for this machine.
+        store: URL under which parts, label maps and rows are kept, such as "s3://bucket/run"; None for the work folder.
         networks: names of the networks of the ensemble that run, None for all.
         descriptors: names of the networks whose descriptors are kept, as `descriptors/<name>.npz` in the work folder.
         strict: kept in the settings that the report shows; the result's `degraded` says what it would have led to.
@@ -111,6 +115,8 @@ def predict(
         engine=engine,
         views=views,
         part=part,  # type: ignore[arg-type]
+        cluster=cluster,
+        store=store,
         networks=networks,  # type: ignore[arg-type]
         descriptors=descriptors,  # type: ignore[arg-type]
         strict=strict,

@@ -69,6 +69,8 @@ class PredictSettings:
         engine: what runs the forward passes, the segmentation networks' included.
         views: test-time views of each cell (1, 2, 4 or 8), None for what each network's spec says.
         part: only this share of the fields is predicted, also as text "I/N"; None for all. `hcpl assemble` joins them.
+        cluster: address of a Ray cluster that computes: "auto", "local" or "HOST:PORT"; None for this machine.
+        store: URL under which parts, label maps and rows are kept, such as "s3://bucket/run"; None for the work folder.
         networks: names of the networks of the ensemble that run, None for all.
         descriptors: names of the networks whose descriptors are kept, as `descriptors/<name>.npz` in the work folder.
         strict: exit with 1 when anything was degraded.
@@ -77,7 +79,8 @@ class PredictSettings:
         quiet: no progress and no summary; errors are still printed.
 
     Raises:
-        SettingsError: for a value of another type or out of range, and for `fresh` together with `part`.
+        SettingsError: for a value of another type or out of range, for `fresh` together with `part` or `store`, and for
+            `cluster` together with `part` or `time_limit`.
     """
 
     fields_dir: Path
@@ -98,6 +101,8 @@ class PredictSettings:
     engine: str = "torch"
     views: int | None = None
     part: Part | None = None
+    cluster: str | None = None
+    store: str | None = None
     networks: tuple[str, ...] | None = None
     descriptors: tuple[str, ...] | None = None
     strict: bool = False
@@ -148,9 +153,27 @@ class PredictSettings:
             raise SettingsError(
                 "fresh with part would remove the other parts; remove the work folder before the first of them instead"
             )
+        for name in ("cluster", "store"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value):
+                raise SettingsError(f"{name} is {value!r}, expected a text")
+        self._check_cluster_and_store()
         for name in ("strict", "fresh", "report", "quiet"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name} is {getattr(self, name)!r}, expected True or False")
+
+    def _check_cluster_and_store(self) -> None:
+        if self.store is not None and "://" not in self.store:
+            raise SettingsError(f"store is {self.store!r}, expected a URL such as s3://bucket/run or file:///shared/run")
+        if self.store is not None and self.fresh:
+            raise SettingsError("fresh does not remove what a store holds; name another URL instead")
+        if self.cluster is not None and self.part is not None:
+            raise SettingsError("cluster and part were given; a cluster shares the work by itself, leave part out")
+        if self.cluster is not None and self.time_limit is not None:
+            raise SettingsError(
+                "cluster and time_limit were given; a cluster finishes shard by shard: end the command when the time is up, "
+                "the same command goes on"
+            )
 
     @property
     def work_dir(self) -> Path:

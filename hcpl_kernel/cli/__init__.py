@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from hcpl_kernel import __version__
-from hcpl_kernel.cli import checks, completion, export, groups, predict, submission, weights
+from hcpl_kernel.cli import checks, completion, export, groups, predict, status, submission, weights
 from hcpl_kernel.cli._ending import ending
 from hcpl_kernel.cli._parser import Parser
 from hcpl_kernel.runtime.process_tuning import tune_process
@@ -36,6 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="hcpl", description="Single-cell protein localisation in HPA images, offline.")
     parser.add_argument("--version", action="version", version=f"hcpl {__version__}")
-    for group in (predict, export, groups, checks, submission, weights, completion):
+    for group in (predict, status, export, groups, checks, submission, weights, completion):
         group.add_verbs(parser)
     return parser

@@ -73,6 +73,8 @@ def _add_predict(parser: Parser) -> None:
     add("--engine", choices=ENGINES, default="torch", help="what computes the networks")
     add("--views", type=int, choices=VIEW_COUNTS, help="test-time views (default: each network's own)")
     add("--part", type=checked(parse_part), metavar="I/N", help="only the I-th of N shares; `hcpl assemble` joins them")
+    add("--cluster", metavar="ADDRESS", help="run on a Ray cluster: auto, local, or HOST:PORT")
+    add("--store", metavar="URL", help="keep parts, label maps and rows under this URL, such as s3://bucket/run")
     names = checked(functools.partial(as_names, "networks"))
     add("--networks", type=names, metavar="NAME,...", help="only these networks of the ensemble")
     names = checked(functools.partial(as_names, "descriptors"))

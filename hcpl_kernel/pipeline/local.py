@@ -67,6 +67,9 @@ class Said:
 class LocalRun:
     """Makes the parts of shards on this machine.
 
+    Attributes:
+        resident: whether networks stay in memory between calls of :meth:`run`.
+
     Args:
         settings: of the run.
         setup: networks, segmenter and keys; the weights are verified.
@@ -103,6 +106,7 @@ class LocalRun:
         self._passes = NetworkPasses(settings, setup, workspace, budget, report, devices)
         self._cells_per_field: float = EXPECTED_CELLS
         self._improving = 0.0
+        self.resident = self._passes.resident
 
     def run(self, shards: Sequence[Shard], improve: Improve | None) -> dict[int, Place]:
         """Make the parts of shards.

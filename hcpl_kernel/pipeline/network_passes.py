@@ -90,6 +90,9 @@ class Pass:
 class NetworkPasses:
     """Runs networks over waves.
 
+    Attributes:
+        resident: whether networks stay in memory between waves.
+
     Args:
         settings: of the run.
         setup: networks and keys; the weights are verified.
@@ -119,7 +122,7 @@ class NetworkPasses:
         self._failed: set[str] = set()
         self._loaded: dict[str, list[Predictor]] = {}
         sizes = (part_path(setup.ensemble, spec).stat().st_size for spec in setup.order)
-        self._resident = 2 * sum(sizes) * len(devices) <= RESIDENT_SHARE * available_memory()
+        self.resident = 2 * sum(sizes) * len(devices) <= RESIDENT_SHARE * available_memory()
 
     def run(self, spec: NetworkSpec, wave: Sequence[Working], views: int | None, progress: Progress) -> Pass:
         """Predict the shards that a network has not seen.
@@ -175,7 +178,7 @@ class NetworkPasses:
         finally:
             seconds = time.perf_counter() - start
             facts["seconds"] = round(facts["seconds"] + seconds, 3)
-            if not self._resident:
+            if not self.resident:
                 self._loaded.pop(spec.name, None)
         if why is None and len(done) < len(missing):
             left = seconds / len(done) * (len(missing) - len(done))

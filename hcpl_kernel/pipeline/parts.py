@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hcpl_kernel.pipeline import sealed
 from hcpl_kernel.pipeline.label_maps import label_maps_stand
-from hcpl_kernel.pipeline.part import Part, load_part
+from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.plan import Shard
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.pipeline.setup import Setup
-from hcpl_kernel.pipeline.store import Store
+from hcpl_kernel.pipeline.store import Store, part_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Finished:
     def names(self, shards: Sequence[Shard]) -> list[str]:
         """File names of the parts of shards, in their order."""
         places = (self.places[shard.index] for shard in shards if shard.index in self.places)
-        return [self._store.path(place.shard, place.outcome).name for place in places]
+        return [part_name(place.shard, place.outcome) for place in places]
 
     def count(self, shards: Sequence[Shard], report: RunReport) -> None:
         """Enter into the report how many fields and cells there are, and what is wrong or suspicious with any."""
@@ -53,7 +52,7 @@ class Finished:
             place = self.places.get(shard.index)
             if place is None:
                 continue
-            header = sealed.read_header(self._store.path(place.shard, place.outcome))
+            header = self._store.header(place.shard, place.outcome)
             for field in header["fields"]:
                 cells += field["cells"]
                 readable += field["problem"] is None
@@ -65,15 +64,15 @@ class Finished:
 
 
 def find_finished(
-    setup: Setup, store: Store, shards: Sequence[Shard], labels: Path, thorough: bool, report: RunReport
+    setup: Setup, store: Store, shards: Sequence[Shard], labels: Path | None, thorough: bool, report: RunReport
 ) -> Finished:
-    """The shards whose part is in the store, with all networks and with their label maps in the work folder.
+    """The shards whose part is in the store, with all networks and with their label maps.
 
     Args:
         setup: of the run.
         store: where to look.
         shards: of the run.
-        labels: the folder of label maps.
+        labels: the folder of label maps; None where the store keeps them with the parts.
         thorough: read the parts whole and compare their digests; else their headers only.
         report: gets a warning for each part that has to be made again because something of it was damaged.
     """
@@ -85,15 +84,14 @@ def find_finished(
         key = setup.keys.of_shard(shard)
         if outcome not in store.outcomes(key):
             continue
-        path = store.path(key, outcome)
         try:
-            header = sealed.read_header(path)
+            header = store.header(key, outcome)
             if thorough:
-                load_part(path)
+                store.get(key, outcome)
         except DamagedFile as error:
             report.warn(None, f"the part of {shard.files[0].id} and its neighbours is made again: {error}")
             continue
-        if not label_maps_stand(labels, header["label_maps"]):
+        if labels is not None and not label_maps_stand(labels, header["label_maps"]):
             report.warn(None, f"label maps of {shard.files[0].id} or its neighbours were changed: they are made again")
             continue
         places[shard.index] = Place(key, outcome)
@@ -115,7 +113,7 @@ def find_any(setup: Setup, store: Store, shards: Sequence[Shard], report: RunRep
         best = (-1, 0, 0)
         for outcome in store.outcomes(key):
             try:
-                part = load_part(store.path(key, outcome))
+                part = store.get(key, outcome)
             except DamagedFile as error:
                 report.warn(None, f"a part of {shard.files[0].id} and its neighbours is not used: {error}")
                 continue
@@ -131,5 +129,5 @@ def find_any(setup: Setup, store: Store, shards: Sequence[Shard], report: RunRep
 
 def networks_of(finished: Finished, store: Store) -> set[tuple[str, ...]]:
     """The sets of networks that parts were made with; more than one where some of them were cut short."""
-    paths = (store.path(place.shard, place.outcome) for place in finished.places.values())
-    return {tuple(sorted(sealed.read_header(path)["networks"])) for path in paths}
+    places = finished.places.values()
+    return {tuple(sorted(store.header(place.shard, place.outcome)["networks"])) for place in places}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hcpl_kernel.errors import HcplError, InputError, describe
+from hcpl_kernel.export.cell_columns import CellForm
 from hcpl_kernel.fields.bit_depth import settle
 from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble
@@ -23,10 +24,11 @@ from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.results import Outputs
 from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.pipeline.setup import Setup, find_fields, make_setup, read_chosen, some
-from hcpl_kernel.pipeline.store import Store
+from hcpl_kernel.pipeline.status import publish_report, publisher
+from hcpl_kernel.pipeline.store import Store, open_store
 from hcpl_kernel.pipeline.workspace import Plan, Workspace, comparable
 from hcpl_kernel.runtime.atomic import remove_stale
-from hcpl_kernel.settings import PredictSettings
+from hcpl_kernel.settings import PredictSettings, from_mapping
 from hcpl_kernel.submission.writing import read_sample
 
 
@@ -79,6 +81,8 @@ def run(settings: PredictSettings, started: float | None = None, predicted: Call
     """
     budget = TimeBudget(settings.time_limit, started)
     settings.check_places()
+    if settings.cluster is not None:  # its machines have other working directories: all paths absolute
+        settings = from_mapping(PredictSettings, settings.as_plain(), where="the run")
     workspace = Workspace(settings.work_dir, settings.part)
     report = RunReport(settings=settings.as_plain())
     with _refusals_named(), workspace.opened(shared=settings.part is not None), _reported(workspace, report):
@@ -87,7 +91,10 @@ def run(settings: PredictSettings, started: float | None = None, predicted: Call
         report.write(workspace.report)
         if settings.fresh:
             workspace.forget()
-        return _Run(settings, workspace, report, predicted).predict(budget)
+        result = _Run(settings, workspace, report, predicted).predict(budget)
+    if settings.store is not None:
+        publish_report(settings.store, workspace.report)
+    return result
 
 
 def assemble(work: Path, output: Path) -> RunResult:
@@ -192,11 +199,13 @@ class _Run:
         self._describe_weights(ensemble)
         part = settings.part
         mine = self._shards if part is None else self._shards[part.index - 1 :: part.count]
-        store = Store(self._workspace.parts)
-        finished = self._finished_before(ensemble, store, mine)
-        if finished is None:
-            finished = self._make(ensemble, store, mine, inputs, budget)
-        finished.count(mine, report)
+        store = self._open_store(ensemble)
+        if settings.cluster is not None:
+            finished = self._make_on_cluster(ensemble, store, mine)
+        else:
+            found = self._finished_before(ensemble, store, mine)
+            finished = found if found is not None else self._make(ensemble, store, mine, inputs, budget)
+            finished.count(mine, report)
         self._judge(finished, mine, ensemble)
         if part is None:
             if finished.names(self._shards) != self._outputs.noted().get("parts"):
@@ -221,10 +230,11 @@ class _Run:
 
     def _find(self, setup: Setup, store: Store, mine: Sequence[Shard], report: RunReport) -> Finished:
         """Finished parts; read whole unless the outputs were made from all of them and stand."""
+        labels = self._workspace.labels if self._settings.store is None else None
         with self._report.stage("looking for finished parts") as facts:
-            finished = find_finished(setup, store, mine, self._workspace.labels, False, RunReport())
+            finished = find_finished(setup, store, mine, labels, False, RunReport())
             if len(finished.places) < len(mine) or finished.names(mine) != self._outputs.noted().get("parts"):
-                finished = find_finished(setup, store, mine, self._workspace.labels, True, report)
+                finished = find_finished(setup, store, mine, labels, True, report)
             facts["shards"], facts["finished"] = len(mine), len(finished.places)
         return finished
 
@@ -268,11 +278,37 @@ class _Run:
         finished.places |= local.run(todo, improve)
         return finished
 
+    def _make_on_cluster(self, ensemble: Ensemble, store: Store, mine: Sequence[Shard]) -> Finished:
+        """Let a cluster find what is finished and compute the rest."""
+        from hcpl_kernel.pipeline.cluster import ClusterRun
+        from hcpl_kernel.pipeline.cluster_worker import Introduction, Job
+
+        settings, report, workspace = self._settings, self._report, self._workspace
+        verify_parts(ensemble, settings.labels is None)
+        with report.stage("looking at bit depth"):
+            depth = settle(settings.bit_depth, [files for shard in self._shards for files in shard.files])
+        for spec in (ensemble.completeness, *ensemble.networks):
+            report.network(spec.name)
+
+        def began(first: Introduction) -> None:
+            report.device = f"cluster at {settings.cluster}, first: {first.device}"
+            workspace.write_plan(Plan(settings, first.precision, first.device, depth))
+
+        job = Job(settings, depth, workspace.folder)
+        places = ClusterRun(job, report, publisher(workspace.folder, settings.store)).run(mine, began)
+        store.reload()
+        return Finished(store, places)
+
+    def _open_store(self, ensemble: Ensemble) -> Store:
+        form = CellForm(ensemble.calibration, self._settings.pixel_size)
+        workspace = self._workspace
+        return open_store(self._settings.store, workspace.parts, workspace.labels, ensemble.classes, form)
+
     def assemble(self, plans: Sequence[Plan]) -> RunResult:
         """Write the outputs from parts that are there."""
         ensemble = read_chosen(self._settings)
         self._describe_weights(ensemble)
-        store = Store(self._workspace.parts)
+        store = self._open_store(ensemble)
         finished = Finished(store, {})
         precisions = sorted({plan.precision for plan in plans})
         for precision, depth in sorted({(plan.precision, plan.depth) for plan in plans}, key=str):
@@ -329,7 +365,10 @@ class _Run:
         return None
 
     def _input_key(self) -> str:
-        """What outputs are of: the images, and what was asked for."""
+        """What outputs are of: the images, and what was asked for. A cluster's driver reads no image: names."""
+        if self._settings.cluster is not None:
+            names = [[files.id, files.paths] for shard in self._shards for files in shard.files]
+            return digest(names, comparable(self._settings).as_plain())
         return digest(input_key(self._shards, self._stamps), comparable(self._settings).as_plain())
 
     def _write(self, finished: Finished, ensemble: Ensemble, inputs: str | None, final: bool) -> None:

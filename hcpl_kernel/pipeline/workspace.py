@@ -61,6 +61,8 @@ def comparable(settings: PredictSettings) -> PredictSettings:
         work=None,
         output=Path("."),
         part=None,
+        cluster=None,
+        store=None,
         device="auto",
         time_limit=None,
         strict=False,

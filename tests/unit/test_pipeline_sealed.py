@@ -16,7 +16,7 @@ from hcpl_kernel.pipeline import sealed
 from hcpl_kernel.pipeline.part import CutShard, Part, load_part, save_part
 from hcpl_kernel.pipeline.pieces import CropFile, Pieces
 from hcpl_kernel.pipeline.sealed import AbsentFile, DamagedFile
-from hcpl_kernel.pipeline.store import Store
+from hcpl_kernel.pipeline.store import FolderStore
 
 
 def sample_part() -> Part:
@@ -80,10 +80,10 @@ def test_texts_survive(texts: list[str]) -> None:
 
 
 def test_the_store_keeps_one_of_each_and_replaces_what_is_damaged(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     store.put("shard", "all", sample_part())
     store.put("shard", "some", sample_part())
-    assert sorted(Store(tmp_path).outcomes("shard")) == ["all", "some"] and len(Store(tmp_path)) == 2
+    assert sorted(FolderStore(tmp_path).outcomes("shard")) == ["all", "some"] and len(FolderStore(tmp_path)) == 2
     path = store.path("shard", "all")
     before = path.stat().st_ino
     store.put("shard", "all", sample_part())

@@ -13,10 +13,11 @@ from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.export.cell_columns import CellForm
 from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.models.calibration_spec import CalibrationSpec, ClassCalibration
-from hcpl_kernel.pipeline.part import Part, load_part
+from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.report import FILE_NAME
 from hcpl_kernel.pipeline.results import SCHEMA
 from hcpl_kernel.pipeline.sealed import DamagedFile
+from hcpl_kernel.pipeline.store import Store, keys_of_name, open_store
 from hcpl_kernel.pipeline.workspace import Workspace
 
 
@@ -30,7 +31,8 @@ class FinishedResults:
         field_count: of the run; more than there are in the parts where some were not finished.
         form: what the further columns of cells depend on.
         extra: the further columns of the listing, by the fields' IDs.
-        paths: the parts, in the order of the run's fields.
+        store: has the parts.
+        names: of the parts, in the order of the run's fields.
         report: `run_report.json`; empty where it was removed or is not readable.
     """
 
@@ -39,7 +41,8 @@ class FinishedResults:
     field_count: int
     form: CellForm
     extra: Mapping[str, Mapping[str, str]]
-    paths: tuple[Path, ...]
+    store: Store
+    names: tuple[str, ...]
     report: Mapping[str, Any]
 
     def parts(self) -> Iterator[Part]:
@@ -48,9 +51,12 @@ class FinishedResults:
         Raises:
             InputError: if one is absent or damaged.
         """
-        for path in self.paths:
+        for name in self.names:
+            keys = keys_of_name(name)
             try:
-                yield load_part(path)
+                if keys is None:
+                    raise DamagedFile(f"{name!r} is not the name of a part")
+                yield self.store.get(*keys)
             except DamagedFile as error:
                 raise InputError(f"{self.work} is damaged: {error}; give its `hcpl predict` command again") from error
 
@@ -76,9 +82,10 @@ def read_results(work: Path) -> FinishedResults:
             )
         if not note["parts"]:
             raise InputError(f"{work} holds no finished run; run `hcpl predict` to its end first")
-        paths = tuple(workspace.parts / name for name in note["parts"])
+        names = tuple(note["parts"])
         classes, form = ClassList(**note["classes"]), _form(note["cells"])
-        return FinishedResults(work, classes, note["fields"], form, note["extra"], paths, _read_report(work))
+        store = open_store(note["store"], workspace.parts, workspace.labels, classes, form)
+        return FinishedResults(work, classes, note["fields"], form, note["extra"], store, names, _read_report(work))
     except (OSError, ValueError, KeyError, TypeError, SettingsError) as error:
         raise InputError(f"{work} holds no finished run ({error}); run `hcpl predict` to its end first") from error
 

@@ -40,6 +40,7 @@ class Outputs:
         sample: header, IDs and order of the submission.
         pixel_size: um per input pixel.
         descriptors: names of the networks whose descriptors are written.
+        store: URL of the object store that keeps the parts, for the note; None for the work folder.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Outputs:
         sample: SampleSubmission | None,
         pixel_size: float,
         descriptors: Sequence[str] = (),
+        store: str | None = None,
     ) -> None:
         self._output = output
+        self._store = store
         self._workspace = workspace
         self._shards = shards
         self._sample = sample
@@ -131,6 +134,7 @@ class Outputs:
             "form": self._form,
             "inputs": inputs,
             "parts": list(parts),
+            "store": self._store,
             "fields": len(self._ids),
             "classes": None if classes is None else dataclasses.asdict(classes),
             "cells": None if form is None else dataclasses.asdict(form),

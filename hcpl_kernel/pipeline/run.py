@@ -180,7 +180,9 @@ class _Run:
         self._sample = read_sample(settings.sample) if settings.sample is not None else None
         self._shards = self._find_shards()
         kept = settings.descriptors or ()
-        self._outputs = Outputs(settings.output, workspace, self._shards, self._sample, settings.pixel_size, kept)
+        self._outputs = Outputs(
+            settings.output, workspace, self._shards, self._sample, settings.pixel_size, kept, settings.store
+        )
 
     def _find_shards(self) -> list[Shard]:
         try:

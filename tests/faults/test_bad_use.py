@@ -121,8 +121,7 @@ def test_an_unexpected_error_is_in_the_report(case: Case, capsys: Capture, monke
         raise LookupError("nobody expected this")
 
     case.add("a")
-    monkeypatch.setattr("hcpl_kernel.submission.rle.empty_mask", fail)
-    monkeypatch.setattr("hcpl_kernel.submission.writing.empty_mask", fail)
+    monkeypatch.setattr("hcpl_kernel.pipeline.results.submission_csv", fail)
     assert case.predict() == 3
     line = one_error_line(capsys)
     assert "LookupError: nobody expected this" in line and str(case.work / "error.txt") in line

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,9 @@ from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.pipeline import cutting, local, network_passes, plan
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.field_work import FieldWork
-from hcpl_kernel.pipeline.store import Store
+from hcpl_kernel.pipeline.store import FolderStore
+from hcpl_kernel.pipeline.workspace import Workspace
+from hcpl_kernel.settings import Part
 from hcpl_kernel.submission import validate_submission
 from tools.endurance.__main__ import differences, results, temporaries
 from tools.endurance.child import Fault, finish, start
@@ -154,7 +155,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int, e
         (cutting.Pieces, "put_cut", 2),
         (network_passes, "load_network", 2),
         (local.Pieces, "put_prediction", 4),
-        (Store, "put", 2),
+        (FolderStore, "put", 2),
         (local.Pieces, "remove", 2),
         ("hcpl_kernel.pipeline.results.Outputs", "write", 1),
     ],
@@ -537,16 +538,15 @@ def test_fresh_is_not_for_parts(runs: Runs, capsys: pytest.CaptureFixture[str]) 
     assert "fresh" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [("--part", "1/2"), ()])
-def test_two_equal_runs_at_once(runs: Runs, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("part", [Part(1, 2), None])
+def test_two_equal_runs_at_once(runs: Runs, part: Part | None) -> None:
     """The second is refused while the first is at work, and changes nothing."""
+    options = () if part is None else ("--part", f"{part.index}/{part.count}")
     log = runs.place.parent / "log"
-    first = start(runs.material.arguments(runs.place, *options), log)
-    while not list((runs.work / "pieces").rglob("cut.safetensors")):
-        time.sleep(0.01)
-    second = start(runs.material.arguments(runs.place, *options), log.with_name("log2"))
-    assert (finish(first), finish(second)) == (0, 2)
-    assert "another run" in log.with_name("log2").read_text()
+    with Workspace(runs.work, part).opened(shared=part is not None):
+        assert finish(start(runs.material.arguments(runs.place, *options), log)) == 2
+    assert "another run" in log.read_text()
+    assert not list((runs.work / "pieces").rglob("cut.safetensors"))
     assert runs.predict() == 0
     assert runs.same()
 
@@ -566,7 +566,7 @@ def test_parts_at_the_same_time_make_the_whole(runs: Runs) -> None:
 def test_ctrl_c_joins_every_thread(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(threading.enumerate())
     with monkeypatch.context() as patch:
-        interrupt(patch, local.Store, "put", 1, KeyboardInterrupt())
+        interrupt(patch, FolderStore, "put", 1, KeyboardInterrupt())
         assert runs.predict("--device", "cpu:2") == 130
     left = [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith("hcpl")]
     assert not left

@@ -370,9 +370,9 @@ def connected(address: str) -> Iterator[Any]:
         handlers = {}
         if threading.current_thread() is threading.main_thread():
             handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        local = {"include_dashboard": False} if address == "local" else {}
+        local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)  # type: ignore[arg-type]
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise DeviceError(
                 f"no Ray cluster at {address}: {describe(error)}; start one with `ray start --head`, or give its HOST:PORT"

@@ -9,6 +9,7 @@ report. Nodes may go and come while the run goes on.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
 import threading
@@ -372,7 +373,7 @@ def connected(address: str) -> Iterator[Any]:
             handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise DeviceError(
                 f"no Ray cluster at {address}: {describe(error)}; start one with `ray start --head`, or give its HOST:PORT"

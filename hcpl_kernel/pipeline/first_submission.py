@@ -16,7 +16,7 @@ from hcpl_kernel.export.base import write_fields
 from hcpl_kernel.export.submission_csv import fallback_row, submission_csv
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.headers import header_size
-from hcpl_kernel.fields.locate import locate_fields
+from hcpl_kernel.pipeline.locating import located_fields
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission.reading import HEADER
 from hcpl_kernel.submission.writing import SampleSubmission, read_sample
@@ -53,8 +53,7 @@ def leave_first_submission(settings: PredictSettings) -> None:
             sample: SampleSubmission | None = read_sample(settings.sample)
             fields: tuple[FieldFiles, ...] = ()
         else:
-            located = locate_fields(settings.fields_dir, suffixes=settings.suffixes or None, listing=settings.listing)
-            sample, fields = None, located.fields[: settings.limit]
+            sample, fields = None, located_fields(settings).fields[: settings.limit]
         settings.output.parent.mkdir(parents=True, exist_ok=True)
         write_fallback(settings.output, fields, sample, header_size)
     except (HcplError, OSError):

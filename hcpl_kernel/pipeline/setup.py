@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.fields.files import FieldFiles
-from hcpl_kernel.fields.locate import locate_fields
 from hcpl_kernel.fields.readers import field_size
 from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.pipeline.locating import located_fields
 from hcpl_kernel.pipeline.plan import Keys
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.schedule import by_value_per_second
@@ -35,7 +35,7 @@ def find_fields(settings: PredictSettings, sample: SampleSubmission | None, repo
     Raises:
         InputError: if there is no field.
     """
-    located = locate_fields(settings.fields_dir, settings.suffixes or None, settings.listing, settings.channels or None)
+    located = located_fields(settings)
     for field_id, reason in located.problems:
         report.problem(field_id, reason)
     for text in located.warnings:

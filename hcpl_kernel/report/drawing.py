@@ -22,9 +22,9 @@ from hcpl_kernel.cells.crops import crop_cells, split_mask
 from hcpl_kernel.cells.table import CellTable
 from hcpl_kernel.errors import FieldError, HcplError
 from hcpl_kernel.fields.files import FieldFiles
-from hcpl_kernel.fields.locate import locate_fields
 from hcpl_kernel.fields.readers import read_field
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
+from hcpl_kernel.pipeline.locating import located_fields
 from hcpl_kernel.report.choosing import Chosen
 from hcpl_kernel.report.finished import ShownField, ShownRun
 
@@ -141,8 +141,7 @@ def _files(run: ShownRun) -> dict[str, FieldFiles]:
     settings = run.settings
     if settings is None:
         raise HcplError(f"{run.work} has no report that says where the images are")
-    located = locate_fields(settings.fields_dir, suffixes=settings.suffixes or None, listing=settings.listing)
-    return {files.id: files for files in located.fields}
+    return {files.id: files for files in located_fields(settings).fields}
 
 
 def _draw_field(

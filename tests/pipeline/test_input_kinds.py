@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import tifffile
 
 from hcpl_kernel.cli import main
 from hcpl_kernel.fields.channels import CHANNELS
+from hcpl_kernel.report.choosing import Chosen
+from hcpl_kernel.report.drawing import draw
+from hcpl_kernel.report.finished import read_run
 from hcpl_kernel.simulation import simulate_field
 
 from .conftest import PIXEL_SIZE, write_field
@@ -47,7 +51,15 @@ def expected(image: np.ndarray, small_ensemble: Path, tmp_path_factory: pytest.T
     write_field(folder / "fields", "a", image)
     cells = run(folder / "fields", small_ensemble, folder / "work")
     assert len(cells) > 2
+    cells.attrs["work"] = folder / "work"
     return cells
+
+
+def picture(work: Path) -> tuple[str, ...]:
+    """The four channels of the only field as its page shows them."""
+    drawn = draw(read_run(work), Chosen((0,), {}), time.monotonic() + 60)
+    assert not drawn.missing
+    return drawn.fields[0].channels
 
 
 def ome_tiff(folder: Path, image: np.ndarray) -> tuple[str, ...]:
@@ -107,4 +119,6 @@ def test_every_kind_of_storage_gives_the_cells_of_pngs(
 ) -> None:
     (tmp_path / "fields").mkdir()
     options = write(tmp_path / "fields", image)
-    pd.testing.assert_frame_equal(run(tmp_path / "fields", small_ensemble, tmp_path / "work", *options), expected)
+    work = tmp_path / "work"
+    pd.testing.assert_frame_equal(run(tmp_path / "fields", small_ensemble, work, *options), expected)
+    assert picture(work) == picture(expected.attrs["work"])

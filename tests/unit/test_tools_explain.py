@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.fields.locate import locate_fields
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.networks.loading import load_network
 from tools.explain.__main__ import main
@@ -145,7 +146,7 @@ def test_quota_a_class_and_too_few_cells(tiny_run: TinyRun) -> None:
     explained = load_explained(tiny_run.weights, "cla_resnet", "cpu")
 
     def source():
-        return read_cells(tiny_run.fields, tiny_run.fields / "masks", explained.spec.input_size)
+        return read_cells(locate_fields(tiny_run.fields).fields, tiny_run.fields / "masks", explained.spec.input_size)
 
     cells = describe_single_labels(explained, source(), lambda field, cell: cell % 2, most=6)
     assert np.bincount(cells.label).tolist() == [6, 6]
@@ -154,7 +155,7 @@ def test_quota_a_class_and_too_few_cells(tiny_run: TinyRun) -> None:
     with pytest.raises(InputError, match="2 cells with a single known label"):
         describe_single_labels(explained, source(), lambda field, cell: 0, most=2)
     with pytest.raises(InputError, match="no <ID>_cells.png"):
-        next(read_cells(tiny_run.fields, tiny_run.fields, 64))
+        next(read_cells(locate_fields(tiny_run.fields).fields, tiny_run.fields, 64))
     with pytest.raises(SettingsError, match="no network 'cla'; it has dsa_efficientnet"):
         load_explained(tiny_run.weights, "cla", "cpu")
 

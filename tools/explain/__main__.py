@@ -19,6 +19,8 @@ from pathlib import Path
 import cv2
 
 from hcpl_kernel.errors import HcplError, SettingsError
+from hcpl_kernel.fields.locate import locate_fields
+from hcpl_kernel.pipeline.locating import located_fields
 from hcpl_kernel.runtime.atomic import atomic_path
 from tools.explain.described import FieldCells, load_explained, read_cells
 from tools.explain.embedding import METHODS, describe_single_labels, project, read_single_labels, write_embedding
@@ -50,13 +52,13 @@ def _places(given: argparse.Namespace) -> None:
         SettingsError: if something is named neither way.
         InputError: if the run is not finished.
     """
-    given.suffixes, given.listing = None, None
+    given.settings = None
     if given.work is not None:
         settings = settings_of(given.work)
         given.weights = given.weights or settings.weights
         given.labels = given.labels or given.work / "labels"
         if given.fields is None:
-            given.fields, given.suffixes, given.listing = settings.fields_dir, settings.suffixes, settings.listing
+            given.settings = settings
     elif None in (given.weights, given.fields, given.labels):
         raise SettingsError("expected --run WORK, or --weights, --fields and --labels")
 
@@ -69,7 +71,8 @@ def _figures(given: argparse.Namespace) -> None:
 
 
 def _cells(given: argparse.Namespace, size: int) -> Iterator[FieldCells]:
-    return read_cells(given.fields, given.labels, size, given.suffixes, given.listing)
+    located = locate_fields(given.fields) if given.settings is None else located_fields(given.settings)
+    return read_cells(located.fields, given.labels, size)
 
 
 def _gradcam(given: argparse.Namespace) -> None:

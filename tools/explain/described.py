@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,7 @@ from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError, SettingsError
-from hcpl_kernel.fields.locate import locate_fields
+from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import read_field
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -93,22 +93,19 @@ def load_explained(weights: Path, name: str, device: str) -> Explained:
     return Explained(specs[name], network, devices[0], ensemble.classes)
 
 
-def read_cells(
-    fields: Path, labels: Path, size: int, suffixes: Mapping[str, str] | None = None, listing: Path | None = None
-) -> Iterator[FieldCells]:
+def read_cells(fields: Iterable[FieldFiles], labels: Path, size: int) -> Iterator[FieldCells]:
     """The cells of every field that has a label map and any cell, one field at a time.
 
     Args:
-        fields: folder with the images.
+        fields: the images.
         labels: folder with `<ID>_cells.png`: the `labels/` of a work folder, or the `masks/` of a simulated data set.
         size: side of the crops, px.
-        suffixes, listing: as in `hcpl predict`.
 
     Raises:
         InputError: if no field has a label map, or one does not fit its field.
     """
     found = False
-    for files in locate_fields(fields, suffixes=suffixes or None, listing=listing).fields:
+    for files in fields:
         path = labels / f"{files.id}_cells.png"
         if not path.is_file():
             continue
@@ -121,4 +118,4 @@ def read_cells(
         if len(table):
             yield FieldCells(files.id, table.cell, crop_cells(to_display_bytes(image), cells, table, size))
     if not found:
-        raise InputError(f"{labels} holds no <ID>_cells.png of a field in {fields}")
+        raise InputError(f"{labels} holds no <ID>_cells.png of any of the fields")

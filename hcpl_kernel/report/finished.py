@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from hcpl_kernel.cells.table import CellTable
 from hcpl_kernel.classes import ClassList
-from hcpl_kernel.errors import HcplError, InputError
+from hcpl_kernel.errors import HcplError
+from hcpl_kernel.fusion.naming import named
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.reading import FinishedResults, read_results
@@ -68,12 +68,11 @@ class ShownRun:
         results: what its outputs were made from.
         settings: of the run; None where its report was removed or is not readable.
         classes: of the columns of `prob`.
-        calibrated: whether `prob` are probabilities; None where the weights folder is not there any more.
         fields: (F,) sorted by ID.
         table: of the cells of all fields, in their order.
         integrity: (N,) float32 in [0, 1].
         prob: (N, K) float32 in [0, 1], final values.
-        named: (N, K) bool, the classes that `cells.csv` names.
+        named: (N, K) bool, the classes in the column `labels` of `cells.csv`.
         agreement: None where fewer than two classifiers are known.
     """
 
@@ -81,7 +80,6 @@ class ShownRun:
     results: FinishedResults
     settings: PredictSettings | None
     classes: ClassList
-    calibrated: bool | None
     fields: tuple[ShownField, ...]
     table: CellTable
     integrity: NDArray[np.float32]
@@ -95,9 +93,14 @@ class ShownRun:
         return self.results.report
 
     @property
-    def pixel_size(self) -> float | None:
-        """um per input pixel, None where it is not known."""
-        return None if self.settings is None else self.settings.pixel_size
+    def calibrated(self) -> bool:
+        """Whether `prob` are probabilities."""
+        return self.results.form.calibration is not None
+
+    @property
+    def pixel_size(self) -> float:
+        """um per input pixel."""
+        return self.results.form.pixel_size
 
     @property
     def best(self) -> NDArray[np.int64]:
@@ -115,18 +118,20 @@ def read_run(work: Path) -> ShownRun:
     """Read a finished run.
 
     Raises:
-        InputError: if the folder holds none, or its `cells.csv` is not that of the run.
+        InputError: if the folder holds none.
     """
     results = read_results(work)
     ensemble = _ensemble(results.report)
     agreeing = _Agreeing(() if ensemble is None else tuple(spec.name for spec in ensemble.networks))
     fields: list[ShownField] = []
     rows: list[NDArray[np.int64]] = []
+    names: list[NDArray[np.bool_]] = [np.zeros((0, len(results.classes)), np.bool_)]
     integrity, prob = [np.zeros(0, np.float32)], [np.zeros((0, len(results.classes)), np.float32)]
     for part in results.parts():
         agreeing.add(part)
         integrity.append(part.integrity)
         prob.append(part.prob.astype(np.float32))
+        names.append(named(part.prob, results.form.calibration, results.classes))
         for record in part.cut.records:
             start = fields[-1].stop if fields else 0
             stop = start + len(record.table)
@@ -138,12 +143,11 @@ def read_run(work: Path) -> ShownRun:
         results,
         _settings(results.report),
         results.classes,
-        None if ensemble is None else ensemble.calibration is not None,
         tuple(fields),
         table,
         np.concatenate(integrity),
         np.concatenate(prob),
-        _named(work, results.classes, fields, table),
+        np.concatenate(names),
         agreeing.result(),
     )
 
@@ -162,30 +166,6 @@ def _ensemble(report: Mapping[str, Any]) -> Ensemble | None:
         return None if settings is None else read_ensemble(settings.weights)
     except HcplError:
         return None  # the weights folder was moved: the page does without agreement
-
-
-def _named(work: Path, classes: ClassList, fields: list[ShownField], table: CellTable) -> NDArray[np.bool_]:
-    """(N, K) the names in the column `labels` of `cells.csv`.
-
-    Raises:
-        InputError: if the file is not readable or its rows are not the cells of the run.
-    """
-    path = work / "cells.csv"
-    named = np.zeros((len(table), len(classes)), np.bool_)
-    try:
-        rows = pd.read_csv(path, usecols=["ID", "cell", "labels"], dtype=str, keep_default_na=False, na_filter=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give the `hcpl predict` command again") from error
-    ids = np.repeat([field.id for field in fields], [field.stop - field.start for field in fields])
-    if rows["ID"].tolist() != ids.tolist() or rows["cell"].tolist() != [str(cell) for cell in table.cell.tolist()]:
-        raise InputError(f"{path} does not hold the cells of this run; give the `hcpl predict` command again")
-    place = {name: k for k, name in enumerate(classes.names)}
-    for row, names in enumerate(rows["labels"].tolist()):
-        for name in names.split("|") if names else ():
-            if name not in place:
-                raise InputError(f"{path}, row {row + 2}: {name!r} is not a class of this run")
-            named[row, place[name]] = True
-    return named
 
 
 class _Agreeing:

@@ -46,14 +46,12 @@ def worth(run: ShownRun) -> Markup:
     lines = [element("p", element("strong", f"Weights: {weights.get('name', 'not known')}. "), caution or "")]
     if weights and not weights.get("trained"):
         lines.append(element("p", element("strong", "Untrained weights: "), "what they say means nothing."))
-    if run.calibrated is True:
+    if run.calibrated:
         what = (
             "Percentages are calibrated: of the cells with 70 % about 70 % have the class, on fields like those of training."
         )
-    elif run.calibrated is False:
-        what = "These weights have no calibration: percentages are values whose rank within a class is all they mean."
     else:
-        what = "The weights folder is not where the run found it, so whether percentages are calibrated is not known."
+        what = "These weights have no calibration: percentages are values whose rank within a class is all they mean."
     return element("div", *lines, element("p", what), class_="worth", role="note")
 
 

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import TinyRun
 
@@ -94,12 +93,5 @@ def test_what_cannot_be_compared_is_refused(works: tuple[Path, Path]) -> None:
     note = json.loads((works[1] / "results.json").read_text())
     note["classes"] = {"names": [f"class {k}" for k in range(19)]}
     (works[1] / "results.json").write_text(json.dumps(note))
-    (works[1] / "cells.csv").write_text(_without_labels(works[1] / "cells.csv"))
     with pytest.raises(InputError, match="different classes"):
         compare(run, read_run(works[1]), None)
-
-
-def _without_labels(path: Path) -> str:
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table["labels"] = ""
-    return table.to_csv(index=False)

@@ -9,6 +9,8 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import TinyRun
 from hypothesis import given
@@ -136,11 +138,13 @@ def test_a_label_map_that_is_gone_costs_its_own_field_only(work: Path) -> None:
     assert len(data_of(markup)["pictures"]) == 2 and "1 fields could not be drawn" in markup
 
 
-def test_a_table_of_other_cells_is_refused(work: Path) -> None:
-    lines = (work / "cells.csv").read_text().splitlines(keepends=True)
-    (work / "cells.csv").write_text("".join(lines[:-1]))
-    with pytest.raises(InputError, match="does not hold the cells of this run"):
-        read_run(work)
+def test_the_page_has_the_names_of_the_table_and_does_not_need_it(work: Path) -> None:
+    table = pd.read_csv(work / "cells.csv", dtype=str, keep_default_na=False)
+    (work / "cells.csv").unlink()
+    run = read_run(work)
+    names = ["|".join(run.classes.names[k] for k in np.flatnonzero(row)) for row in run.named]
+    assert [set(text.split("|")) for text in names] == [set(text.split("|")) for text in table["labels"]]
+    assert any(names) and run.table.cell.tolist() == table["cell"].astype(int).tolist()
 
 
 def test_galleries_are_the_ends_and_bounded(tiny_run: TinyRun) -> None:

@@ -151,17 +151,15 @@
     }
     const facts = [["Integrity", cells.integrity[row] + " %"]];
     const um = data.um;
-    if (um) {
-      const area = cells.area[row] * um * um;
-      facts.push(["Size", `${(cells.width[row] * um).toFixed(1)} × ${(cells.height[row] * um).toFixed(1)} um`]);
-      facts.push(["Area", `${area.toFixed(0)} um²`], ["As a disc", `${(2 * Math.sqrt(area / Math.PI)).toFixed(1)} um across`]);
-      if (cells.nucleus[row] >= 0) facts.push(["Nucleus", `${(cells.nucleus[row] * um * um).toFixed(0)} um²`]);
-    } else facts.push(["Area", cells.area[row] + " px"]);
+    const area = cells.area[row] * um * um;
+    facts.push(["Size", `${(cells.width[row] * um).toFixed(1)} × ${(cells.height[row] * um).toFixed(1)} um`]);
+    facts.push(["Area", `${area.toFixed(0)} um²`], ["As a disc", `${(2 * Math.sqrt(area / Math.PI)).toFixed(1)} um across`]);
+    if (cells.nucleus[row] >= 0) facts.push(["Nucleus", `${(cells.nucleus[row] * um * um).toFixed(0)} um²`]);
     const right = cells.x[row] + cells.width[row] >= field.w;
     const bottom = cells.y[row] + cells.height[row] >= field.h;
     if (!cells.x[row] || !cells.y[row] || right || bottom) facts.push(["Edge", "touches it"]);
     panel.append(make("dl", {}, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])));
-    if (data.calibrated === false) panel.append(make("p", { class: "hint" }, "Not calibrated: only ranks within a class mean anything."));
+    if (!data.calibrated) panel.append(make("p", { class: "hint" }, "Not calibrated: only ranks within a class mean anything."));
   }
 
   // ---- table of fields

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.pipeline.progress import spoken
 from hcpl_kernel.runtime.atomic import atomic_open
 
 FILE_NAME = "state.json"
@@ -138,7 +139,7 @@ def format_state(state: State, price: float | None, now: float) -> str:
     if state.ended:
         how = "ended"
     elif now - state.updated > SILENT_SECONDS:
-        how = f"silent for {_duration(now - state.updated)}: if its driver was killed, the same command goes on"
+        how = f"silent for {spoken(now - state.updated)}: if its driver was killed, the same command goes on"
     else:
         how = "running"
     left = state.remaining_worker_seconds
@@ -151,15 +152,10 @@ def format_state(state: State, price: float | None, now: float) -> str:
         f"used       {state.worker_seconds / 3600:.2f} worker hours" + _money(state.worker_seconds, price),
     ]
     if left is not None and not state.ended:
-        each = f", {_duration(left / state.workers)} with {state.workers} workers" if state.workers else ""
+        each = f", {spoken(left / state.workers)} with {state.workers} workers" if state.workers else ""
         lines.append(f"remaining  {left / 3600:.2f} worker hours{_money(left, price)}{each}")
     return "\n".join(lines)
 
 
 def _money(seconds: float, price: float | None) -> str:
     return "" if price is None else f" = {seconds / 3600 * price:.2f} at {price:g} per hour"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m" if minutes else f"{seconds:.0f}s"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hcpl_kernel.pipeline.progress import spoken
 from hcpl_kernel.report.finished import BINS, Agreement
 from hcpl_kernel.report.markup import Markup, element
 
@@ -85,11 +86,5 @@ def timeline(steps: Sequence[tuple[str, float, str]], total: float, limit: float
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: `0.4 s`, `73 s`, `12 min`, `2 h 05 min`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+    """Seconds for people, with a tenth where they are few: `0.4 s`."""
+    return f"{seconds:.1f} s" if seconds < 10 else spoken(seconds)

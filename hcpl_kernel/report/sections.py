@@ -10,6 +10,7 @@ import numpy as np
 from hcpl_kernel.report.charts import agreement_table, duration, histogram, share_bar, timeline
 from hcpl_kernel.report.choosing import Gallery
 from hcpl_kernel.report.drawing import Pictures
+from hcpl_kernel.report.entries import entries, mapping, seconds
 from hcpl_kernel.report.finished import ShownRun, histograms
 from hcpl_kernel.report.markup import Markup, element, join, text
 from hcpl_kernel.report.state import NO_PAGE
@@ -41,7 +42,7 @@ def facts(run: ShownRun) -> Markup:
 
 def worth(run: ShownRun) -> Markup:
     """What the weights are worth, and what the numbers on the page are."""
-    weights = _mapping(run.report, "weights")
+    weights = mapping(run.report, "weights")
     caution = weights.get("caution")
     lines = [element("p", element("strong", f"Weights: {weights.get('name', 'not known')}. "), caution or "")]
     if weights and not weights.get("trained"):
@@ -59,9 +60,9 @@ def findings(run: ShownRun, missing: Sequence[str]) -> Markup:
     """Problems, warnings and degradations of the run; `missing` is what this page lacks."""
     report = run.report
     lists = [
-        _list("Fields that could not be used", [_of_field(entry) for entry in _entries(report, "problems")], "problem"),
-        _list("Warnings", [_of_field(e) for e in _entries(report, "warnings") if not _of_no_page(e)], "warning"),
-        _list("Less than asked for", [text(entry) for entry in _entries(report, "degradations")], "warning"),
+        _list("Fields that could not be used", [_of_field(entry) for entry in entries(report, "problems")], "problem"),
+        _list("Warnings", [_of_field(e) for e in entries(report, "warnings") if not _of_no_page(e)], "warning"),
+        _list("Less than asked for", [text(entry) for entry in entries(report, "degradations")], "warning"),
         _list("On this page", [text(entry) for entry in missing], "warning"),
     ]
     if not any(lists):
@@ -188,10 +189,10 @@ def agreement(run: ShownRun) -> Markup | None:
 def time_section(run: ShownRun) -> Markup | None:
     """Stages and networks of the last run, one after the other, and its time limit."""
     steps = []
-    stages, networks = _mapping(run.report, "stages"), _mapping(run.report, "networks")
+    stages, networks = mapping(run.report, "stages"), mapping(run.report, "networks")
     order = [name for name in stages if name not in ("fusion", "submission")]
     for name in order:
-        steps.append((name, _seconds(stages[name]), ""))
+        steps.append((name, max(0.0, seconds(stages[name]) or 0.0), ""))
     for name, found in networks.items():
         known = found if isinstance(found, Mapping) else {}
         if known.get("state") == "done":
@@ -199,8 +200,8 @@ def time_section(run: ShownRun) -> Markup | None:
             note = f"{cells:,} cells" if isinstance(cells, int) and cells else "from an earlier run"
         else:
             note = f"left out: {known.get('reason', '')}"
-        steps.append((name, _seconds(found), note))
-    steps += [(name, _seconds(stages[name]), "") for name in stages if name not in order]
+        steps.append((name, max(0.0, seconds(found) or 0.0), note))
+    steps += [(name, max(0.0, seconds(stages[name]) or 0.0), "") for name in stages if name not in order]
     if not steps:
         return None
     total = run.report.get("seconds")
@@ -219,9 +220,9 @@ def settings(run: ShownRun) -> Markup:
     """Settings, versions and weights of the run, folded."""
     parts = []
     for title, values in (
-        ("Settings", _mapping(run.report, "settings")),
-        ("Versions", _mapping(run.report, "versions")),
-        ("Weights (SHA-256)", _mapping(_mapping(run.report, "weights"), "sha256")),
+        ("Settings", mapping(run.report, "settings")),
+        ("Versions", mapping(run.report, "versions")),
+        ("Weights (SHA-256)", mapping(mapping(run.report, "weights"), "sha256")),
     ):
         rows = [
             element("tr", element("th", name, scope="row"), element("td", "" if value is None else value))
@@ -230,18 +231,3 @@ def settings(run: ShownRun) -> Markup:
         parts += [element("h3", title), element("div", element("table", element("tbody", *rows)), class_="scroll")]
     folded = element("details", element("summary", "Settings, versions, hashes"), *parts)
     return section("settings", "How it was made", folded)
-
-
-def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = values.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _entries(values: Mapping[str, Any], name: str) -> list[Any]:
-    found = values.get(name)
-    return found if isinstance(found, list) else []
-
-
-def _seconds(found: Any) -> float:
-    seconds = found.get("seconds") if isinstance(found, Mapping) else None
-    return max(0.0, float(seconds)) if isinstance(seconds, (int, float)) else 0.0

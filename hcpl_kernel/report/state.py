@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import hcpl_kernel
+from hcpl_kernel.pipeline.note import FILE_NAME as NOTE
 from hcpl_kernel.pipeline.report import FILE_NAME as REPORT
 
 FILE_NAME = "index.html"
@@ -30,7 +31,7 @@ def results_mark(work: Path) -> str:
         report = None
     shown = [report.get(name) for name in _SHOWN] if isinstance(report, dict) else None
     values = json.dumps([hcpl_kernel.__version__, shown])
-    return hashlib.sha256((work / "results.json").read_bytes() + values.encode()).hexdigest()
+    return hashlib.sha256((work / NOTE).read_bytes() + values.encode()).hexdigest()
 
 
 def is_current(work: Path) -> bool:

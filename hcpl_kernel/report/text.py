@@ -9,6 +9,7 @@ from typing import Any
 
 from hcpl_kernel.errors import InputError, one_line
 from hcpl_kernel.pipeline.report import FILE_NAME
+from hcpl_kernel.report.entries import entries, mapping, seconds
 
 
 def format_report(path: Path) -> str:
@@ -35,41 +36,31 @@ def format_report(path: Path) -> str:
 
 def _lines(values: Mapping[str, Any]) -> list[str]:
     lines = []
-    if weights := _section(values, "weights"):
+    if weights := mapping(values, "weights"):
         mark = "" if weights.get("trained") else "  (UNTRAINED: probabilities mean nothing)"
         lines.append(f"weights   {weights.get('name')}{mark}")
         if weights.get("caution"):
             lines.append(f"caution   {weights['caution']}")
     if values.get("device"):
         lines.append(f"device    {values['device']}")
-    if counts := _section(values, "counts"):
+    if counts := mapping(values, "counts"):
         fields, readable, cells = (counts.get(name, 0) for name in ("fields", "readable", "cells"))
         lines.append(f"fields    {fields}, readable {readable}, cells {cells}")
-    for name, facts in _section(values, "stages").items():
-        lines.append(f"stage     {name:<22} {_seconds(facts)}")
-    for name, facts in _section(values, "networks").items():
+    for name, facts in mapping(values, "stages").items():
+        lines.append(f"stage     {name:<22} {_spent(facts)}")
+    for name, facts in mapping(values, "networks").items():
         done = isinstance(facts, dict) and facts.get("state") == "done"
         reason = facts.get("reason", "") if isinstance(facts, dict) else facts
-        lines.append(f"network   {name:<22} {_seconds(facts) if done else f'left out: {reason}'}")
+        lines.append(f"network   {name:<22} {_spent(facts) if done else f'left out: {reason}'}")
     for title, section in (("problem", "problems"), ("warning", "warnings")):
-        for entry in _entries(values, section):
+        for entry in entries(values, section):
             known = isinstance(entry, dict) and "reason" in entry
             who = f"{entry['ID']}: " if known and entry.get("ID") is not None else ""
             lines.append(f"{title:<10}{who}{entry['reason'] if known else entry}")
-    lines += [f"degraded  {text}" for text in _entries(values, "degradations")]
+    lines += [f"degraded  {text}" for text in entries(values, "degradations")]
     return lines
 
 
-def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = values.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _entries(values: Mapping[str, Any], name: str) -> list[Any]:
-    found = values.get(name)
-    return found if isinstance(found, list) else []
-
-
-def _seconds(facts: Any) -> str:
-    seconds = facts.get("seconds") if isinstance(facts, dict) else None
-    return f"{seconds:9.1f} s" if isinstance(seconds, (int, float)) else f"{'?':>9} s"
+def _spent(facts: Any) -> str:
+    spent = seconds(facts)
+    return f"{spent:9.1f} s" if spent is not None else f"{'?':>9} s"

@@ -16,11 +16,11 @@ def test_remaining_time_and_cost_at_the_pace_so_far() -> None:
     text = format_state(state, 2.5, now=1010.0)
     assert "run        running" in text and "done       50 shards, 20 of them" in text and "waiting    45 shards" in text
     assert "used       1.00 worker hours = 2.50 at 2.5 per hour" in text
-    assert "remaining  1.63 worker hours = 4.08 at 2.5 per hour, 24m with 4 workers" in text
+    assert "remaining  1.63 worker hours = 4.08 at 2.5 per hour, 24 min with 4 workers" in text
 
 
 def test_a_silent_driver_is_named() -> None:
-    assert "silent for 2h00m" in format_state(State(1, 1, updated=0.0), None, now=7200.0)
+    assert "silent for 2 h" in format_state(State(1, 1, updated=0.0), None, now=7200.0)
 
 
 def test_the_command_reads_what_the_driver_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,24 @@
+"""Reading a run report that may have been written by another version, or edited: what is of another kind is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section that is an object; empty where there is none."""
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def entries(values: Mapping[str, Any], name: str) -> list[Any]:
+    """A section that is a list; empty where there is none."""
+    found = values.get(name)
+    return found if isinstance(found, list) else []
+
+
+def seconds(facts: Any) -> float | None:
+    """The seconds of a stage or a network; None where they are not known."""
+    found = facts.get("seconds") if isinstance(facts, Mapping) else None
+    return float(found) if isinstance(found, (int, float)) else None

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
 import time
-from pathlib import Path
 
 from hcpl_kernel.cli._ending import DONE, FELL_SHORT, say
 from hcpl_kernel.cli._parser import Parser, checked, path
@@ -107,31 +105,28 @@ def _predict(settings: PredictSettings, started: float, board: Board) -> int:
 
     result = leave_page(settings, run(settings, started, board.note_predicted), started)
     if not settings.quiet:
+        from hcpl_kernel.report.state import FILE_NAME as PAGE
         from hcpl_kernel.report.text import format_report
 
         say(format_report(result.report))
         say(f"submission {result.output}")
-        if (result.work / "index.html").is_file():
-            say(f"page       {result.work / 'index.html'}")
+        if (result.work / PAGE).is_file():
+            say(f"page       {result.work / PAGE}")
     return FELL_SHORT if settings.strict and result.degraded else DONE
 
 
 def _tell_what_limit_replaces(settings: PredictSettings) -> None:
     """A try with a few fields at the output of a whole run takes its place: say so before it begins."""
-    fields = fields_of_result(settings.work_dir) if settings.limit is not None and settings.output.exists() else None
-    if fields is not None and settings.limit is not None and fields > settings.limit:
+    if settings.limit is None or not settings.output.exists():
+        return
+    from hcpl_kernel.pipeline.note import read_note
+
+    fields = read_note(settings.work_dir).get("fields")
+    if isinstance(fields, int) and fields > settings.limit:
         say(
             f"{settings.output} holds {fields} fields and will be replaced by {settings.limit} (--limit); what was computed "
             "for the others is kept, and the command without --limit brings them back"
         )
-
-
-def fields_of_result(work: Path) -> int | None:
-    """Of how many fields the outputs of a work folder are; None where there are none."""
-    try:
-        return int(json.loads((work / "results.json").read_text(encoding="utf-8"))["fields"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def assemble(options: argparse.Namespace) -> int:

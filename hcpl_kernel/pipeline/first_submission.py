@@ -6,8 +6,6 @@ submission is there.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from hcpl_kernel.export.submission_csv import fallback_row, submission_csv
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.headers import header_size
 from hcpl_kernel.pipeline.locating import located_fields
+from hcpl_kernel.pipeline.note import read_note, signature
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission.reading import HEADER
 from hcpl_kernel.submission.writing import SampleSubmission, read_sample
@@ -62,9 +61,5 @@ def leave_first_submission(settings: PredictSettings) -> None:
 
 def _is_a_runs_own(settings: PredictSettings) -> bool:
     """Whether the output is as a run of this work folder left it; whether it is of the same images, the run finds out."""
-    try:
-        note = json.loads((settings.work_dir / "results.json").read_text(encoding="utf-8"))
-        status = os.stat(settings.output)
-        return bool(note["output"] == [status.st_size, status.st_mtime_ns, status.st_ino])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    found = signature(settings.output)
+    return found is not None and read_note(settings.work_dir).get("output") == found

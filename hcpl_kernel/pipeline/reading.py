@@ -13,9 +13,9 @@ from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.export.cell_columns import CellForm
 from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.models.calibration_spec import CalibrationSpec, ClassCalibration
+from hcpl_kernel.pipeline.note import SCHEMA
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.report import FILE_NAME
-from hcpl_kernel.pipeline.results import SCHEMA
 from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.pipeline.store import Store, keys_of_name, open_store
 from hcpl_kernel.pipeline.workspace import Workspace

@@ -21,13 +21,12 @@ from hcpl_kernel.fields.readers import field_size
 from hcpl_kernel.fusion.fused_field import FusedField
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.pipeline.first_submission import write_fallback
+from hcpl_kernel.pipeline.note import SCHEMA, read_note, signature
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.plan import Shard, digest
 from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.submission.writing import SampleSubmission
-
-SCHEMA = 3
 
 
 class Outputs:
@@ -67,17 +66,17 @@ class Outputs:
 
     def noted(self) -> dict[str, Any]:
         """The note of the last outputs, if they are still what was written; else an empty one."""
-        try:
-            note = json.loads(self._workspace.results.read_text())
-            files = {self._output: note["output"], self._workspace.cells_csv: note["cells_csv"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+        note = read_note(self._workspace.folder)
         if note.get("schema") != SCHEMA or note.get("form") != self._form:
             return {}
-        kept = note["descriptors"]
-        if note["parts"] and any(_signature(path) != kept.get(name) for name, path in self._descriptor_files().items()):
+        try:
+            files = {self._output: note["output"], self._workspace.cells_csv: note["cells_csv"]}
+        except KeyError:
             return {}
-        if any(stamp is not None and _signature(path) != stamp for path, stamp in files.items()):
+        kept = note["descriptors"]
+        if note["parts"] and any(signature(path) != kept.get(name) for name, path in self._descriptor_files().items()):
+            return {}
+        if any(stamp is not None and signature(path) != stamp for path, stamp in files.items()):
             return {}
         return note
 
@@ -139,18 +138,9 @@ class Outputs:
             "classes": None if classes is None else dataclasses.asdict(classes),
             "cells": None if form is None else dataclasses.asdict(form),
             "extra": self._extra,
-            "descriptors": {name: _signature(path) for name, path in self._descriptor_files().items()},
-            "output": _signature(self._output),
-            "cells_csv": None if classes is None else _signature(self._workspace.cells_csv),
+            "descriptors": {name: signature(path) for name, path in self._descriptor_files().items()},
+            "output": signature(self._output),
+            "cells_csv": None if classes is None else signature(self._workspace.cells_csv),
         }
         with atomic_open(self._workspace.results) as file:
             json.dump(note, file)
-
-
-def _signature(path: Path) -> list[int] | None:
-    """By which a file is recognised as the one that was written: size, time of change, file number."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns, status.st_ino]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.bit_depth import BitDepth
+from hcpl_kernel.pipeline.note import FILE_NAME as NOTE_NAME
 from hcpl_kernel.pipeline.report import report_path
 from hcpl_kernel.runtime.atomic import atomic_open, remove_stale
 from hcpl_kernel.settings import Part, PredictSettings, from_mapping, read_json
@@ -104,7 +105,7 @@ class Workspace:
         self.stamps = folder / "stamps"
         self.descriptors = folder / "descriptors"
         self.cells_csv = folder / "cells.csv"
-        self.results = folder / "results.json"
+        self.results = folder / NOTE_NAME
         self.error = folder / "error.txt"
 
     @contextmanager

@@ -18,6 +18,7 @@ REQUIRED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("timm",), "1.0.9"),
     (("numpy",), "1.24"),
     (("pandas",), "2.0"),
+    (("scipy",), "1.10"),
     (("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"), "4.8"),
     (("numba",), "0.59"),
     (("safetensors",), "0.4"),

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.groups.fields import FieldMeans
-from hcpl_kernel.groups.student import quantile, two_sided
 
 LEVEL = 0.95
 _NORMAL = 1.959963984540054
@@ -97,11 +97,16 @@ def compare(means: FieldMeans, classes: ClassList, reference: str | None = None)
     return found
 
 
+def _quantile(freedom: float) -> float:
+    """Between whose negative and itself the share `LEVEL` of Student's t distribution is."""
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))
+
+
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     n = len(values)
     if n < 2:
         return math.nan, math.nan
-    half = quantile(LEVEL, n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = _quantile(n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
     return float(values.mean()) - half, float(values.mean()) + half
 
 
@@ -115,7 +120,7 @@ def _against(row: Comparison, own: NDArray[np.float64], base: NDArray[np.float64
     if error == 0:  # no spread at all: the fields agree to the last digit
         return dataclasses.replace(row, difference=difference)
     freedom = error**4 / (parts[0] ** 2 / (n - 1) + parts[1] ** 2 / (m - 1))
-    half = quantile(LEVEL, freedom) * error
+    half = _quantile(freedom) * error
     pooled = math.sqrt((float(own.var(ddof=1)) * (n - 1) + float(base.var(ddof=1)) * (m - 1)) / (n + m - 2))
     size = difference / pooled * (1 - 3 / (4 * (n + m) - 9))
     spread = _NORMAL * math.sqrt((n + m) / (n * m) + size**2 / (2 * (n + m)))
@@ -127,7 +132,7 @@ def _against(row: Comparison, own: NDArray[np.float64], base: NDArray[np.float64
         effect_size=size,
         effect_low=size - spread,
         effect_high=size + spread,
-        p_value=two_sided(difference / error, freedom),
+        p_value=2 * float(stdtr(freedom, -abs(difference / error))),
     )
 
 

@@ -112,6 +112,17 @@ def _uniform(block: NDArray, label: int) -> bool:
 
 
 @kernel
+def _run_end(row: NDArray, start: int) -> int:
+    """Behind the last pixel of the run of equal labels that begins at `start`."""
+    label, x = row[start], start
+    while x + _BLOCK <= len(row) and _uniform(row[x : x + _BLOCK], label):
+        x += _BLOCK
+    while x < len(row) and row[x] == label:
+        x += 1
+    return x
+
+
+@kernel
 def _areas_and_boxes(labels: NDArray, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pixels and box (left, top, right, bottom; the last two exclusive) of the ids 1 to `count - 1`, in one pass.
 
@@ -125,11 +136,7 @@ def _areas_and_boxes(labels: NDArray, count: int) -> tuple[NDArray[np.int64], ND
         x = 0
         while x < width:
             label = row[x]
-            start = x
-            while x + _BLOCK <= width and _uniform(row[x : x + _BLOCK], label):
-                x += _BLOCK
-            while x < width and row[x] == label:
-                x += 1
+            start, x = x, _run_end(row, x)
             if label == 0 or label >= count:
                 continue
             box = boxes[label]
@@ -152,11 +159,7 @@ def _sums(labels: NDArray, values: NDArray, count: int) -> NDArray[np.int64]:
         x = 0
         while x < width:
             label = row[x]
-            start = x
-            while x + _BLOCK <= width and _uniform(row[x : x + _BLOCK], label):
-                x += _BLOCK
-            while x < width and row[x] == label:
-                x += 1
+            start, x = x, _run_end(row, x)
             if label == 0:
                 continue
             total = np.int64(0)

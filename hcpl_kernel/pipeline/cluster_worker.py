@@ -128,6 +128,7 @@ class Worker:
         from hcpl_kernel.fields.stamps import ContentStamps
         from hcpl_kernel.pipeline.budget import TimeBudget
         from hcpl_kernel.pipeline.field_work import FieldWork
+        from hcpl_kernel.pipeline.local import LocalRun
         from hcpl_kernel.pipeline.setup import make_setup, read_chosen
         from hcpl_kernel.pipeline.workspace import Workspace
         from hcpl_kernel.runtime.devices import describe as describe_devices
@@ -151,7 +152,7 @@ class Worker:
         self._store = self.open_store(shared, ensemble)
         self._report = RunReport()
         work = FieldWork(self._setup.segmenter, settings.pixel_size, self._workspace.labels, self._job.depth)
-        self._local = self.driver()(
+        self._local = LocalRun(
             settings, self._setup, self._store, self._workspace, TimeBudget(None), self._report, devices, work
         )
         return Introduction(
@@ -160,12 +161,6 @@ class Worker:
             describe_devices(devices),
             1 if self._local.resident else WAVE_SHARDS,
         )
-
-    def driver(self) -> Any:
-        """What makes parts on one machine; benchmarks put networks that sleep in its place."""
-        from hcpl_kernel.pipeline.local import LocalRun
-
-        return LocalRun
 
     def open_store(self, shared: Any, ensemble: Any) -> Any:
         """Where the parts go."""

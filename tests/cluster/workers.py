@@ -1,16 +1,13 @@
-"""Workers of tests and benchmarks: networks that cost nothing or sleep, and workers that die where a test wants it."""
+"""Workers that die where a test wants it."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Sequence
 from typing import Any
 
-import hcpl_kernel
-from hcpl_kernel.pipeline.cluster_worker import Introduction, Made, Worker
-from hcpl_kernel.pipeline.parts import Place
+from hcpl_kernel.pipeline.cluster_worker import Made, Worker
 from hcpl_kernel.pipeline.plan import Shard
 
 
@@ -51,19 +48,3 @@ class Poisoned(Worker):
         if any(shard.index == 0 for shard in shards):
             os.kill(os.getpid(), signal.SIGKILL)
         return super()._make(shards, again)
-
-
-class Sleeping(Worker):
-    """Computes nothing: a shard takes as many seconds as the suffix "red" of the settings says."""
-
-    def begin(self) -> Introduction:
-        return Introduction(hcpl_kernel.__version__, "float32", "sleeping", 1)
-
-    def make(self, shards: Sequence[Shard], again: bool) -> Made:
-        seconds = float(self._job.settings.suffixes.get("red", "1"))
-        time.sleep(seconds * len(shards))
-        fields = {
-            shard.index: [{"id": files.id, "cells": 0, "problem": None, "warnings": []} for files in shard.files]
-            for shard in shards
-        }
-        return Made({shard.index: Place(f"{shard.index}", "x") for shard in shards}, fields)

@@ -75,7 +75,7 @@ class TimeBudget:
     @property
     def _ending(self) -> float:
         limit = self.limit or 0.0
-        return min(0.6 + ENDING_SHARE * limit, 0.1 + 0.2 * limit, ENDING_MOST)
+        return min(0.25 * limit, 0.6 + ENDING_SHARE * limit, ENDING_MOST)
 
     @property
     def _writing(self) -> float:

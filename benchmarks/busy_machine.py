@@ -60,7 +60,7 @@ def jobs(cells: int, weights: Path) -> Iterator[tuple[str, Callable[[], object]]
     ensemble, device = read_ensemble(weights), torch.device("cpu")
     image = simulate_field(1, shape=(SIDE, SIDE), pixel_size=0.16).image
     precision = get_engine("torch").precision(device)
-    segmenter = make_segmenter("hpa", SegmenterRequest(ensemble, None, 0.16, "quarter", "torch", precision, device))
+    segmenter = make_segmenter("hpa", SegmenterRequest(ensemble, None, 0.16, "quarter", "torch", precision, (device,)))
     yield "segmentation", lambda: segmenter.labels("a", image)
     crops = np.random.default_rng(0).integers(0, 256, (cells, 96, 96, 4), np.uint8)
     fields = np.sort(np.arange(cells) % 4)

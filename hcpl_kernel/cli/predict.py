@@ -103,7 +103,7 @@ def _predict(settings: PredictSettings, started: float, board: Board) -> int:
     from hcpl_kernel.pipeline.run import run
     from hcpl_kernel.report.leaving import leave_page
 
-    result = leave_page(settings, run(settings, started, board.note_predicted), started)
+    result = leave_page(settings, run(settings, started, board), started)
     if not settings.quiet:
         from hcpl_kernel.report.state import FILE_NAME as PAGE
         from hcpl_kernel.report.text import format_report

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import cv2
 import numpy as np
@@ -106,17 +107,22 @@ def _native(image: NDArray) -> list[bool]:
     return [bool((plane[::8, ::8] % _EIGHT_TO_SIXTEEN).any() or (plane % _EIGHT_TO_SIXTEEN).any()) for plane in image]
 
 
-def settle(setting: str | int, fields: Sequence[FieldFiles]) -> BitDepth:
+def settle(
+    setting: str | int,
+    fields: Sequence[FieldFiles],
+    reading: Callable[[FieldFiles], AbstractContextManager[object]] = nullcontext,
+) -> BitDepth:
     """The depth of a run.
 
     Args:
         setting: "auto", or the bits that the user gave.
         fields: of the run; up to `SAMPLE` 16-bit ones of a fixed choice by ID are read, which takes about 0.1 s for each of
             2048 x 2048 px.
+        reading: gives what is entered while a field is read.
     """
     if isinstance(setting, int):
         return BitDepth(setting, given=True)
-    return BitDepth(recognise(_sampled(fields)))
+    return BitDepth(recognise(_sampled(fields, reading)))
 
 
 def recognise(levels: Iterable[Levels]) -> int:
@@ -130,15 +136,18 @@ def recognise(levels: Iterable[Levels]) -> int:
     return 16
 
 
-def _sampled(fields: Sequence[FieldFiles]) -> Iterable[Levels]:
+def _sampled(
+    fields: Sequence[FieldFiles], reading: Callable[[FieldFiles], AbstractContextManager[object]]
+) -> Iterable[Levels]:
     chosen = sorted(fields, key=lambda files: hashlib.blake2b(files.id.encode(), digest_size=8).digest())
     for files in chosen[: 2 * SAMPLE]:
-        if field_bits(files) != 16:
-            continue
         try:
-            yield measure_levels(read_field(files))
+            with reading(files):
+                levels = measure_levels(read_field(files)) if field_bits(files) == 16 else None
         except FieldError:
             continue  # the run names it
+        if levels is not None:
+            yield levels
 
 
 def to_full_range(field_id: str, image: NDArray, levels: Levels, depth: BitDepth) -> tuple[NDArray, tuple[str, ...]]:

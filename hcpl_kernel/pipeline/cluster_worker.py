@@ -131,6 +131,7 @@ class Worker:
         from hcpl_kernel.pipeline.local import LocalRun
         from hcpl_kernel.pipeline.setup import make_setup, read_chosen
         from hcpl_kernel.pipeline.workspace import Workspace
+        from hcpl_kernel.runtime.attempts import Attempts
         from hcpl_kernel.runtime.devices import describe as describe_devices
         from hcpl_kernel.runtime.devices import resolve_devices
 
@@ -148,12 +149,12 @@ class Worker:
         precision = engine.precision(devices[0])
         ensemble = read_chosen(settings)
         stamps = ContentStamps(shared.stamps if shared.stamps.is_dir() else None)
-        self._setup = make_setup(settings, ensemble, precision, self._job.depth, devices[0], stamps)
+        self._setup = make_setup(settings, ensemble, precision, self._job.depth, devices, stamps)
         self._store = self.open_store(shared, ensemble)
         self._report = RunReport()
         work = FieldWork(self._setup.segmenter, settings.pixel_size, self._workspace.labels, self._job.depth)
         self._local = LocalRun(
-            settings, self._setup, self._store, self._workspace, TimeBudget(None), self._report, devices, work
+            settings, self._setup, self._store, self._workspace, TimeBudget(None), self._report, devices, work, Attempts()
         )
         return Introduction(
             hcpl_kernel.__version__,

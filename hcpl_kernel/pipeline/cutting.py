@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def cut_shards(
     folder: Path,
     key_of: Callable[[Shard], str],
     before: Callable[[FieldFiles], Any] | None = None,
-    expired: Callable[[], str | None] = lambda: None,
+    refused: Callable[[FieldFiles], str | None] = lambda _: None,
+    working: Callable[[FieldFiles], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Generator[tuple[Shard, Pieces, CutShard], None, None]:
     """Make label maps, crops and records of shards, one shard after the other.
 
@@ -40,7 +42,8 @@ def cut_shards(
         folder: of all pieces.
         key_of: gives the key of a shard; asked when its fields are finished.
         before: called with each field before it is read, in the field's thread.
-        expired: a text says why no further field is begun.
+        refused: a text says why a field is not begun.
+        working: gives what is entered while a field is worked on.
 
     Yields:
         Each shard with its pieces, which are on the disk then.
@@ -48,9 +51,13 @@ def cut_shards(
     threads = min(len(os.sched_getaffinity(0)) + 1, MOST_THREADS)
 
     def finish(_worker: None, files: FieldFiles, _stop: Stop) -> FinishedField:
-        if before is not None:
-            before(files)
-        return work.finish(files, crop_size, expired)
+        reason = refused(files)
+        if reason is not None:
+            return work.leave_out(files, crop_size, reason)
+        with working(files):
+            if before is not None:
+                before(files)
+            return work.finish(files, crop_size)
 
     fields = (files for shard in shards for files in shard.files)
     with opencv_threads(1):  # the threads here are the parallelism

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,6 +15,7 @@ from hcpl_kernel.errors import FieldError, HcplError
 from hcpl_kernel.fields.bit_depth import BitDepth, measure_levels, to_full_range
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles
+from hcpl_kernel.fields.headers import header_size
 from hcpl_kernel.fields.readers import field_pixel_size, field_size, read_field
 from hcpl_kernel.integrity.geometry import geometry_features
 from hcpl_kernel.integrity.suspicions import suspicions
@@ -43,7 +43,7 @@ class FinishedField:
         record: sizes, cells and masks, or the problem.
         crops: (n, S, S, 4) uint8.
         label_maps: size, time of change and hash of each label map that was written, by file name.
-        unfinished: True where time or memory was lacking, not anything of the field's own.
+        unfinished: True where something not of the field's own was lacking: time, memory, a device.
     """
 
     record: FieldRecord
@@ -70,18 +70,18 @@ class FieldWork:
         self._available = available_memory()
         self._memory = MemoryShare(int(MEMORY_SHARE * self._available))
 
-    def finish(self, files: FieldFiles, crop_size: int, expired: Callable[[], str | None]) -> FinishedField:
+    def leave_out(self, files: FieldFiles, crop_size: int, reason: str) -> FinishedField:
+        """A field that is not worked on, for a reason that is not its own; only its header is looked at."""
+        return _unusable(files, header_size(files), crop_size, reason, unfinished=True)
+
+    def finish(self, files: FieldFiles, crop_size: int) -> FinishedField:
         """Do everything that one field needs before the networks; never raises for what is wrong with the field.
 
         Args:
             files: of the field.
             crop_size: side of the crops, px.
-            expired: asked before the work begins; a text is the reason why there is no time left for this field.
         """
         size = _size(files)
-        reason = expired()
-        if reason is not None:
-            return _unusable(files, size, crop_size, reason, unfinished=True)
         height, width = size or (0, 0)
         needed = BYTES_PER_PIXEL * height * width + self._segmenter.memory((height, width))
         if needed > self._available:
@@ -120,7 +120,7 @@ class FieldWork:
         scale = _other_scale(field_pixel_size(files), self._pixel_size)
         warnings = (*unusual, *scale, *labels.warnings, *suspicions(image, labels.seen, table, self._pixel_size))
         record = FieldRecord(files.id, height, width, None, warnings, table, masks, features)
-        return FinishedField(record, crops, stamps)
+        return FinishedField(record, crops, stamps, labels.provisional)
 
 
 def _other_scale(stated: float | None, given: float) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import torch
 
 from hcpl_kernel.cells.store import affordable_size, fields_per_wave, free_bytes
+from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.models.weights import load_geometry_path
@@ -36,6 +37,7 @@ from hcpl_kernel.pipeline.setup import Setup
 from hcpl_kernel.pipeline.shard_work import join
 from hcpl_kernel.pipeline.store import Store
 from hcpl_kernel.pipeline.workspace import Workspace
+from hcpl_kernel.runtime.attempts import Attempts
 from hcpl_kernel.settings import PredictSettings
 
 TOO_LATE = "not segmented: the time limit was near"
@@ -79,6 +81,7 @@ class LocalRun:
         report: gets stages, networks and degradations.
         devices: one worker each.
         work: what is done to each field.
+        attempts: is told what is in work, and knows what crashed before.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class LocalRun:
         report: RunReport,
         devices: Sequence[torch.device],
         work: FieldWork,
+        attempts: Attempts,
     ) -> None:
         self._settings = settings
         self._ensemble = setup.ensemble
@@ -102,8 +106,9 @@ class LocalRun:
         self._budget = budget
         self._report = report
         self._work = work
+        self._attempts = attempts
         self._geometry = GeometryModel.load(load_geometry_path(setup.ensemble))
-        self._passes = NetworkPasses(settings, setup, workspace, budget, report, devices)
+        self._passes = NetworkPasses(settings, setup, workspace, budget, report, devices, attempts)
         self._cells_per_field: float = EXPECTED_CELLS
         self._improving = 0.0
         self.resident = self._passes.resident
@@ -164,7 +169,8 @@ class LocalRun:
             self._workspace.pieces,
             self._keys.of_shard,
             before=self._keys.of_field,  # hashes what is then decoded, while it is in memory
-            expired=self._expired,
+            refused=self._refused,
+            working=lambda files: self._attempts.working("field", files.id),
         )
         with contextlib.closing(cutting):
             for shard, pieces, cut in cutting:
@@ -209,8 +215,8 @@ class LocalRun:
             self._report.degrade(f"the scratch disk is small: crops are stored at {size} px instead of {self._crop_size} px")
         return size
 
-    def _expired(self) -> str | None:
-        return TOO_LATE if self._budget.for_fields <= 0 else None
+    def _refused(self, files: FieldFiles) -> str | None:
+        return TOO_LATE if self._budget.for_fields <= 0 else self._attempts.reason_against("field", files.id)
 
     # ---- networks
 
@@ -260,7 +266,10 @@ class LocalRun:
 
     def _present(self, wave: Mapping[int, Working], said: Said, shard: Shard) -> Part | None:
         """What the networks so far say of a shard of the wave."""
-        return self._join(wave[shard.index], said.keys) if shard.index in wave else None
+        if shard.index not in wave:
+            return None
+        working = wave[shard.index]
+        return self._join(working, working.keys(said.keys))
 
     def _committed(self, finished: Mapping[int, Place], shard: Shard) -> Part | None:
         """The part of a shard that this run has put into the store."""
@@ -277,13 +286,13 @@ class LocalRun:
         if not self._classifiers(said.keys):
             return {}
         finished = {}
-        complete = said.keys == self._keys.predictions
         for working in wave:
             if said.shards is not None and working.shard.index not in said.shards:
                 continue
-            outcome = self._keys.of_outcome(said.keys, working.crop_size, working.unfinished)
-            self._store.put(working.key, outcome, self._join(working, said.keys))
+            keys = working.keys(said.keys)
+            outcome = self._keys.of_outcome(keys, working.crop_size, working.unfinished)
+            self._store.put(working.key, outcome, self._join(working, keys))
             finished[working.shard.index] = Place(working.key, outcome)
-            if complete and not working.unfinished:
+            if keys == self._keys.predictions and not working.unfinished:
                 working.pieces.remove()
         return finished

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from hcpl_kernel.pipeline.sealed import AbsentFile, DamagedFile
 from hcpl_kernel.pipeline.setup import Setup
 from hcpl_kernel.pipeline.shard_work import NetworkFailure, predict_shard
 from hcpl_kernel.pipeline.workspace import Workspace
+from hcpl_kernel.runtime.attempts import Attempts
+from hcpl_kernel.runtime.devices import find_fault, other_devices
 from hcpl_kernel.runtime.memory import available_memory
 from hcpl_kernel.runtime.process_tuning import core_affinity, torch_threads
 from hcpl_kernel.settings import PredictSettings
@@ -41,6 +43,14 @@ RESIDENT_SHARE = 0.25
 
 class _OutOfTime(Exception):
     """The time for networks is used up."""
+
+
+class _DeviceLost(Exception):
+    """A device does not compute any more."""
+
+    def __init__(self, device: torch.device, reason: str) -> None:
+        super().__init__(reason)
+        self.device, self.reason = device, reason
 
 
 class _TimedStop(Stop):
@@ -65,6 +75,12 @@ class Working:
     cells: int
     crop_size: int
     unfinished: tuple[str, ...]
+    elsewhere: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Keys of predictions that a device of another precision made, after one that failed; by network."""
+
+    def keys(self, keys: Mapping[str, str]) -> dict[str, str]:
+        """The keys of networks' predictions of this shard, of those that the wave has."""
+        return {name: self.elsewhere.get(name, key) for name, key in keys.items()}
 
     @property
     def seen(self) -> str:
@@ -100,6 +116,7 @@ class NetworkPasses:
         budget: the time that is left.
         report: gets what each network did, or why it is left out.
         devices: one worker each.
+        attempts: is told which network is in work, and knows which crashed before.
     """
 
     def __init__(
@@ -110,6 +127,7 @@ class NetworkPasses:
         budget: TimeBudget,
         report: RunReport,
         devices: Sequence[torch.device],
+        attempts: Attempts,
     ) -> None:
         self._settings = settings
         self._ensemble = setup.ensemble
@@ -119,7 +137,9 @@ class NetworkPasses:
         self._report = report
         self._devices = devices
         self._pace = Pace(settings.views)
-        self._failed: set[str] = set()
+        self._attempts = attempts
+        crashed = {spec.name: attempts.reason_against("network", spec.name) for spec in setup.order}
+        self._failed = {name: reason for name, reason in crashed.items() if reason is not None}
         self._loaded: dict[str, list[Predictor]] = {}
         sizes = (part_path(setup.ensemble, spec).stat().st_size for spec in setup.order)
         self.resident = 2 * sum(sizes) * len(devices) <= RESIDENT_SHARE * available_memory()
@@ -135,7 +155,7 @@ class NetworkPasses:
         """
         key = self._keys.prediction(spec, views)
         if spec.name in self._failed:
-            return Pass(key, self._report.networks[spec.name]["reason"])
+            return Pass(key, self._failed[spec.name])
         missing = [w for w in wave if not self._has_prediction(w, spec.name, key)]
         present = {w.shard.index for w in wave} - {w.shard.index for w in missing}
         facts = self._report.network(spec.name)
@@ -159,22 +179,20 @@ class NetworkPasses:
         done: list[Working] = []
         why: str | None = None
         try:
-            predictors = self._predictors(spec, views)
-            self._predict(spec, key, missing, predictors, progress, done)
+            with self._attempts.working("network", spec.name):
+                predictors = self._predict(spec, views, missing, progress, done)
         except _OutOfTime:
             why = "the time limit was near"
         except NetworkFailure as error:
-            self._failed.add(spec.name)
-            why = str(error)
+            why = self._failed[spec.name] = str(error)
         except (HcplError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a network's libraries raise costs that network, not the run
-            self._failed.add(spec.name)
             self._loaded.pop(spec.name, None)
             with open(self._workspace.error, "a", encoding="utf-8") as file:
                 file.write(f"network {spec.name}\n{''.join(traceback.format_exception(error))}\n")
             text = str(error).strip().splitlines() or ["no message"]
-            why = f"{type(error).__name__}: {text[0]} (see {self._workspace.error.name})"
+            why = self._failed[spec.name] = f"{type(error).__name__}: {text[0]} (see {self._workspace.error.name})"
         finally:
             seconds = time.perf_counter() - start
             facts["seconds"] = round(facts["seconds"] + seconds, 3)
@@ -219,15 +237,43 @@ class NetworkPasses:
     def _predict(
         self,
         spec: NetworkSpec,
-        key: str,
+        views: int | None,
         missing: Sequence[Working],
+        progress: Progress,
+        finished: list[Working],
+    ) -> list[Predictor]:
+        """Predict shards until all are done or the rest would not be in time; those that are done are added to a list.
+
+        Returns:
+            What predicted, on the devices that are left.
+        """
+        while True:
+            try:
+                predictors = self._predictors(spec, views)
+                left = [working for working in missing if working not in finished]
+                self._predict_on(predictors, spec, views, left, progress, finished)
+                return predictors
+            except _DeviceLost as lost:
+                devices = other_devices(lost.device, self._devices)
+                if not devices:
+                    raise RuntimeError(lost.reason) from lost
+                self._devices = devices
+                self._loaded.clear()
+                where = ", ".join(map(str, devices))
+                self._report.degrade(f"{lost.device} failed ({lost.reason}); the run went on with {where}")
+
+    def _predict_on(
+        self,
         predictors: Sequence[Predictor],
+        spec: NetworkSpec,
+        views: int | None,
+        missing: Sequence[Working],
         progress: Progress,
         finished: list[Working],
     ) -> None:
-        """Predict shards until all are done or the rest would not be in time; those that are done are added to a list."""
         several = len(predictors) > 1 and self._devices[0].type == "cpu"
         threads = torch.get_num_threads()
+        usual, devices = self._keys.prediction(spec, views), self._devices
 
         def predict(rank: int, working: Working, stop: Stop) -> None:
             with contextlib.ExitStack() as stack:
@@ -238,7 +284,11 @@ class NetworkPasses:
                     stack.enter_context(torch_threads(min(len(share), threads)))
                 cut = working.pieces.cut(verify=False)
                 crops = working.pieces.crops(cut)
-                prediction = _predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
+                with _losing(devices[rank]):
+                    prediction = _predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
+            key = self._keys.prediction(spec, views, predictors[rank].precision)
+            if key != usual:
+                working.elsewhere[spec.name] = key
             working.pieces.put_prediction(spec.name, key, working.seen, prediction)
 
         start, done = time.perf_counter(), 0
@@ -260,13 +310,26 @@ class NetworkPasses:
         if spec.name not in self._loaded:
             network = load_network(self._ensemble, spec)
             copies = [network, *(copy.deepcopy(network) for _ in self._devices[1:])]  # engines change theirs in place
-            self._loaded[spec.name] = [
-                Predictor(module, spec, device, self._settings.engine, None, self._keeps_descriptors(spec))
-                for module, device in zip(copies, self._devices, strict=True)
-            ]
+            made = []
+            for module, device in zip(copies, self._devices, strict=True):
+                with _losing(device):
+                    made.append(Predictor(module, spec, device, self._settings.engine, None, self._keeps_descriptors(spec)))
+            self._loaded[spec.name] = made
         for predictor in self._loaded[spec.name]:
             predictor.views = views or self._settings.views or spec.views
         return self._loaded[spec.name]
+
+
+@contextlib.contextmanager
+def _losing(device: torch.device) -> Iterator[None]:
+    """Tells an error of a network from one of its device, after which that computes nothing any more."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = find_fault(device)
+        if reason is None:
+            raise
+        raise _DeviceLost(device, reason) from error
 
 
 def _predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:

@@ -28,6 +28,10 @@ MOST_FIELDS = 32
 """Fields of a shard, on average and at most (our choice)."""
 
 
+PRECISIONS = ("float32", "float16", "bfloat16")
+"""What devices compute descriptors in."""
+
+
 def digest(*values: Any) -> str:
     """A short hash of JSON-like values."""
     text = json.dumps(values, sort_keys=True, default=str)
@@ -98,17 +102,22 @@ class Keys:
         self.predictions: dict[str, str] = {spec.name: self.prediction(spec) for spec in networks}
         """Per network: what its prediction depends on besides the shard and the size of its crops."""
 
-    def prediction(self, spec: NetworkSpec, views: int | None = None) -> str:
-        """What a network's prediction depends on, with so many views; None: with those of the settings."""
+    def prediction(self, spec: NetworkSpec, views: int | None = None, computed_in: str | None = None) -> str:
+        """What a network's prediction depends on, with so many views, in this precision; None: as the run has them."""
         asked, engine, precision = self._computing
+        precision = computed_in or precision
         sha256 = resolve_sha256(self._ensemble.folder, spec)
         more = ["descriptors"] if spec.name in self._described else []
         return digest(computed_values(spec), sha256, views or asked, engine, precision, *more)
 
     def is_own(self, name: str, key: str) -> bool:
-        """Whether a prediction of a network was made by this run's rules, perhaps with fewer views for want of time."""
+        """Whether a prediction of a network was made by this run's rules, perhaps with fewer views or by another device.
+
+        Views go for want of time; a device that fails is replaced by one that computes in another precision.
+        """
         specs = (spec for spec in (self._ensemble.completeness, *self._ensemble.networks) if spec.name == name)
-        return any(key in (self.prediction(spec, views) for views in (None, 1, 2, 4)) for spec in specs)
+        ways = [(views, precision) for views in (None, 1, 2, 4) for precision in (None, *PRECISIONS)]
+        return any(key == self.prediction(spec, *way) for spec in specs for way in ways)
 
     def of_field(self, files: FieldFiles) -> list[Any]:
         """What one field's label maps and crops depend on besides the settings."""

@@ -6,7 +6,7 @@ The submission is complete from the first minute on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from hcpl_kernel.pipeline.status import publish_report, publisher
 from hcpl_kernel.pipeline.store import Store, open_store
 from hcpl_kernel.pipeline.workspace import Plan, Workspace, comparable
 from hcpl_kernel.runtime.atomic import remove_stale
+from hcpl_kernel.runtime.guard import Board
 from hcpl_kernel.settings import PredictSettings, from_mapping
 from hcpl_kernel.submission.writing import read_sample
 
@@ -64,7 +65,7 @@ class RunResult:
         return bool(self.problems or self.warnings or self.degradations)
 
 
-def run(settings: PredictSettings, started: float | None = None, predicted: Callable[[], None] = lambda: None) -> RunResult:
+def run(settings: PredictSettings, started: float | None = None, board: Board | None = None) -> RunResult:
     """Predict a folder of fields; see `hcpl predict`.
 
     A complete fallback submission is written as soon as the IDs are known. A run with `settings.part` makes the parts of
@@ -73,7 +74,8 @@ def run(settings: PredictSettings, started: float | None = None, predicted: Call
     Args:
         settings: what to do.
         started: reading of `time.monotonic()` from which the time limit counts; None for now.
-        predicted: called when a submission with predictions stands.
+        board: of the guard of this process: is told when a submission with predictions stands and what is in work, and
+            knows what an earlier attempt crashed at. None where nobody watches.
 
     Raises:
         InputError: if no field was found, or none could be used (the fallback submission is there).
@@ -89,9 +91,12 @@ def run(settings: PredictSettings, started: float | None = None, predicted: Call
         _prepare_place(settings.output)
         workspace.error.unlink(missing_ok=True)  # an earlier run's
         report.write(workspace.report)
-        if settings.fresh:
+        board = board or Board()
+        if settings.fresh and not board.attempts.begun:  # else an earlier attempt of this run has forgotten
             workspace.forget()
-        result = _Run(settings, workspace, report, predicted).predict(budget)
+        for text in board.attempts.told:
+            report.warn(None, text)
+        result = _Run(settings, workspace, report, board).predict(budget)
     if settings.store is not None:
         publish_report(settings.store, workspace.report)
     return result
@@ -117,7 +122,7 @@ def assemble(work: Path, output: Path) -> RunResult:
     report = RunReport(settings=settings.as_plain())
     with _refusals_named(), workspace.opened(shared=True), _reported(workspace, report):
         _prepare_place(output)
-        return _Run(settings, workspace, report).assemble(plans)
+        return _Run(settings, workspace, report, Board()).assemble(plans)
 
 
 def _prepare_place(output: Path) -> None:
@@ -165,14 +170,8 @@ def _reported(workspace: Workspace, report: RunReport) -> Iterator[None]:
 class _Run:
     """The steps of one run."""
 
-    def __init__(
-        self,
-        settings: PredictSettings,
-        workspace: Workspace,
-        report: RunReport,
-        predicted: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._predicted = predicted
+    def __init__(self, settings: PredictSettings, workspace: Workspace, report: RunReport, board: Board) -> None:
+        self._board = board
         self._settings = settings
         self._workspace = workspace
         self._report = report
@@ -224,7 +223,7 @@ class _Run:
         if plan is None:
             return None
         self._report.device = plan.device
-        setup = make_setup(self._settings, ensemble, plan.precision, plan.depth, None, self._stamps)
+        setup = make_setup(self._settings, ensemble, plan.precision, plan.depth, (), self._stamps)
         finished = self._find(setup, store, mine, RunReport())
         for spec in setup.order:
             self._report.network(spec.name)
@@ -260,9 +259,12 @@ class _Run:
         for device in devices:
             engine.check(device)
         with report.stage("looking at bit depth"):
-            depth = settle(settings.bit_depth, [files for shard in self._shards for files in shard.files])
+            attempts = self._board.attempts
+            fields = [files for shard in self._shards for files in shard.files]
+            fields = [files for files in fields if attempts.reason_against("field", files.id) is None]
+            depth = settle(settings.bit_depth, fields, lambda files: attempts.working("field", files.id))
         precision = engine.precision(devices[0])
-        setup = make_setup(settings, ensemble, precision, depth, devices[0], self._stamps)
+        setup = make_setup(settings, ensemble, precision, depth, devices, self._stamps)
         self._workspace.write_plan(Plan(settings, precision, report.device, depth))
         finished = self._find(setup, store, mine, report)
         for spec in setup.order:
@@ -276,7 +278,7 @@ class _Run:
             if finished.places:
                 self._write(finished, ensemble, inputs, final=False)
         work = FieldWork(setup.segmenter, settings.pixel_size, self._workspace.labels, setup.depth)
-        local = LocalRun(settings, setup, store, self._workspace, budget, report, devices, work)
+        local = LocalRun(settings, setup, store, self._workspace, budget, report, devices, work, attempts)
         finished.places |= local.run(todo, improve)
         return finished
 
@@ -314,7 +316,7 @@ class _Run:
         finished = Finished(store, {})
         precisions = sorted({plan.precision for plan in plans})
         for precision, depth in sorted({(plan.precision, plan.depth) for plan in plans}, key=str):
-            setup = make_setup(self._settings, ensemble, precision, depth, None, self._stamps)
+            setup = make_setup(self._settings, ensemble, precision, depth, (), self._stamps)
             finished.places = {**find_any(setup, store, self._shards, self._report).places, **finished.places}
         if len(precisions) > 1:
             self._report.degrade(f"parts were computed in different precisions: {', '.join(precisions)}")
@@ -361,7 +363,7 @@ class _Run:
         noted = note.get("inputs")
         if noted is not None and noted == self._input_key():
             if note["classes"] is not None:
-                self._predicted()
+                self._board.note_predicted()
             return noted
         self._outputs.write_fallback(None)
         return None
@@ -378,7 +380,7 @@ class _Run:
             names = finished.names(self._shards) if final else []
             self._outputs.write(finished.part, ensemble, inputs or self._input_key(), names)
         if finished.places:
-            self._predicted()
+            self._board.note_predicted()
 
     def _improve(self, finished: Finished, ensemble: Ensemble, inputs: str | None) -> Any:
         """What writes the outputs between two networks: finished parts, and of other shards what `present` gives."""
@@ -387,7 +389,7 @@ class _Run:
             with self._report.stage("submission"):
                 key = inputs or self._input_key()
                 self._outputs.write(lambda shard: finished.part(shard) or present(shard), ensemble, key, [])
-            self._predicted()
+            self._board.note_predicted()
             self._report.write(self._workspace.report)
 
         return improve

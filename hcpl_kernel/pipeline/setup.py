@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hcpl_kernel.errors import SettingsError
@@ -100,7 +101,7 @@ def make_setup(
     ensemble: Ensemble,
     precision: str,
     depth: BitDepth,
-    device: torch.device | None,
+    devices: Sequence[torch.device],
     stamps: ContentStamps,
 ) -> Setup:
     """Choose networks and segmenter; nothing is loaded yet.
@@ -110,7 +111,7 @@ def make_setup(
         ensemble: its weights.
         precision: what the engine computes descriptors in.
         depth: what 16-bit images are taken for.
-        device: that segments; None where only the keys are wanted and nothing is computed.
+        devices: the first one segments, the others when it fails; empty where only the keys are wanted.
         stamps: of the content of files.
 
     Raises:
@@ -119,7 +120,7 @@ def make_setup(
     """
     order = (ensemble.completeness, *by_value_per_second(ensemble.networks, settings.views))
     request = SegmenterRequest(
-        ensemble, settings.labels, settings.pixel_size, settings.resolution, settings.engine, precision, device
+        ensemble, settings.labels, settings.pixel_size, settings.resolution, settings.engine, precision, tuple(devices)
     )
     segmenter = make_segmenter("hpa" if settings.labels is None else "given", request)
     keys = Keys(settings, depth, ensemble, order, segmenter, precision, stamps)

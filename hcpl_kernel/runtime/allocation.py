@@ -5,8 +5,18 @@ from __future__ import annotations
 import cv2
 import torch
 
-# Of torch's CPU allocator, of CUDA's libraries where they do not raise OutOfMemoryError, and of oneDNN.
-_TEXTS = ("can't allocate", "not enough memory", "out of memory", "alloc_failed", "could not allocate")
+# Of torch's CPU allocator, of CUDA's libraries where they do not raise OutOfMemoryError, and of oneDNN. cuBLAS and cuDNN
+# also say so when they find no memory for their handle ("not initialized") or for any way to compute a convolution.
+_CUDA_TEXTS = (
+    "out of memory",
+    "alloc_failed",
+    "allocation_failed",
+    "cublas_status_not_initialized",
+    "cudnn_status_not_initialized",
+    "valid cudnn algorithm",
+    "unable to find an engine to execute",
+)
+_TEXTS = ("can't allocate", "not enough memory", "could not allocate", *_CUDA_TEXTS)
 
 
 def is_gpu_out_of_memory(error: BaseException) -> bool:
@@ -14,7 +24,7 @@ def is_gpu_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and "cu" in text and ("out of memory" in text or "alloc_failed" in text)
+    return isinstance(error, RuntimeError) and "cu" in text and any(each in text for each in _CUDA_TEXTS)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -58,6 +59,13 @@ def find_fault(device: torch.device) -> str | None:
     except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
         return next(iter(str(error).splitlines()), type(error).__name__)
     return None
+
+
+def other_devices(lost: torch.device, devices: Sequence[torch.device]) -> list[torch.device]:
+    """What is left of a run's devices without one that failed: the others, or the CPU; empty where that is what failed."""
+    cpu = torch.device("cpu")
+    left = [device for device in devices if device != lost]
+    return left or ([] if lost == cpu else [cpu])
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

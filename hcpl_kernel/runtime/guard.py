@@ -16,19 +16,26 @@ import sys
 import threading
 import time
 
+from hcpl_kernel.runtime.attempts import Attempts
+
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that the guard gives to the work when another process sends them; a terminal's go to both by themselves."""
 _PR_SET_PDEATHSIG = 1
 _FROM_KERNEL = 0x80  # si_code of a signal that a terminal sent, to the whole group
 _HEAVY = ("numpy", "torch")  # libraries with threads that do not survive a fork
-_PREDICTED, _ENDED, _CODE = 0, 1, 2  # bytes of the shared memory
+_PREDICTED, _ENDED, _CODE, _UNWOUND = 0, 1, 2, 3  # bytes of the shared memory
 
 
 class Board:
-    """A few bytes that the work and its guard share, so that what was reached is known when the work is killed."""
+    """A few bytes that the work and its guard share, so that what was reached is known when the work is killed.
+
+    Attributes:
+        attempts: what is in work, and what is left out after a crash.
+    """
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self.attempts = Attempts()
 
     @property
     def predicted(self) -> bool:
@@ -48,6 +55,15 @@ class Board:
         """Everything is done, and only the process has still to end."""
         self._memory[_CODE] = code
         self._memory[_ENDED] = 1
+
+    @property
+    def unwound(self) -> bool:
+        """Whether the work returned or raised; a native library that ends the process leaves no such trace."""
+        return bool(self._memory[_UNWOUND])
+
+    def note_unwound(self) -> None:
+        """The work has returned or raised."""
+        self._memory[_UNWOUND] = 1
 
 
 @dataclasses.dataclass(frozen=True)

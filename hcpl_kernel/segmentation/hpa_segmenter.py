@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,6 +18,8 @@ from hcpl_kernel.segmentation.interface import LARGEST_LABEL, Json, Labels, Segm
 from hcpl_kernel.settings import RESOLUTIONS
 
 if TYPE_CHECKING:
+    import torch
+
     from hcpl_kernel.segmentation.hpa_networks import Maps, Segmentator
 
 MAP_BYTES = 120
@@ -30,28 +33,38 @@ def make(request: SegmenterRequest) -> HpaNetworks:
     """The segmenter of an ensemble's two networks, as an engine computes them on a device."""
     ensemble = request.ensemble
 
-    def load() -> Segmentator:
+    def load(device: torch.device) -> Segmentator:
         from hcpl_kernel.engines import get_engine
         from hcpl_kernel.segmentation.hpa_networks import Segmentator
         from hcpl_kernel.segmentation.loading import load_segmentation
 
-        if request.device is None:
-            raise SettingsError("this segmenter was made for its stamps only: it has no device")
         engine = get_engine(request.engine)
         return Segmentator(
-            engine.segmentation(load_segmentation(ensemble, "nuclei"), request.device),
-            engine.segmentation(load_segmentation(ensemble, "cell"), request.device),
-            device=str(request.device),
+            engine.segmentation(load_segmentation(ensemble, "nuclei"), device),
+            engine.segmentation(load_segmentation(ensemble, "cell"), device),
+            device=str(device),
             nuclei_background_cut=ensemble.nuclei.background_cut,
             cell_background_cut=ensemble.cell.background_cut,
         )
 
     parts = (ensemble.nuclei, ensemble.cell)
     networks = [[computed_values(part), resolve_sha256(ensemble.folder, part)] for part in parts]
-    on_cpu = request.device is not None and request.device.type == "cpu"
+    on_cpu = any(device.type == "cpu" for device in request.devices)
     network_bytes = max(NETWORK_BYTES[part.architecture] for part in parts) if on_cpu else MAP_BYTES
     identity = [request.engine, request.precision, networks]
-    return HpaNetworks(load, identity, request.pixel_size, request.resolution, network_bytes)
+    loads = [functools.partial(load, device) for device in _in_turn(request.devices)] or [_stamps_only]
+    return HpaNetworks(loads[0], identity, request.pixel_size, request.resolution, network_bytes, loads[1:])
+
+
+def _in_turn(devices: Sequence[torch.device]) -> list[torch.device]:
+    """Each device once, in the order in which they are used when those before fail; at last the CPU."""
+    import torch
+
+    return list(dict.fromkeys([*devices, torch.device("cpu")])) if devices else []
+
+
+def _stamps_only() -> Segmentator:
+    raise SettingsError("this segmenter was made for its stamps only: it has no device")
 
 
 class HpaNetworks:
@@ -65,6 +78,7 @@ class HpaNetworks:
         pixel_size: um per pixel of the images.
         resolution: one of :data:`hcpl_kernel.settings.RESOLUTIONS`.
         network_bytes: of the main memory that one pixel at the networks' resolution takes, about, for `memory`.
+        spares: make the networks on other devices, which are used in turn when the device in use fails.
 
     Raises:
         SettingsError: for an unknown resolution.
@@ -77,6 +91,7 @@ class HpaNetworks:
         pixel_size: float = 0.08,
         resolution: str = "quarter",
         network_bytes: int = 0,
+        spares: Sequence[Callable[[], Segmentator]] = (),
     ) -> None:
         if resolution not in RESOLUTIONS:
             raise SettingsError(f"resolution {resolution!r}, expected one of {', '.join(RESOLUTIONS)}")
@@ -85,6 +100,8 @@ class HpaNetworks:
         self._pixel_size = pixel_size
         self._resolution = resolution
         self._network_bytes = network_bytes
+        self._spares = list(spares)
+        self._lost = ""
         self._segmentator: Segmentator | None = None
         self._device_lock = threading.Lock()
 
@@ -100,9 +117,9 @@ class HpaNetworks:
         from hcpl_kernel.segmentation.labellers import LABELLERS
         from hcpl_kernel.segmentation.labelling import seen_nuclei
 
-        segmentator = self._loaded()
+        self._loaded()
         try:
-            nuclei_map, cell_map = self._maps(segmentator, image)
+            nuclei_map, cell_map, lost = self._maps(image)
             seen = seen_nuclei(nuclei_map)
             nuclei, cells = LABELLERS[self._resolution](nuclei_map, cell_map, output_shape=image.shape[1:])
         except (RuntimeError, MemoryError, cv2.error) as error:
@@ -116,7 +133,7 @@ class HpaNetworks:
         count = int(cells.max(initial=0))
         if count > LARGEST_LABEL:
             raise FieldError(field_id, f"segmentation found {count} cells, a 16-bit label map holds {LARGEST_LABEL}")
-        return Labels(nuclei, cells, seen=seen)
+        return Labels(nuclei, cells, (lost,) if lost else (), seen, bool(lost))
 
     def memory(self, shape: tuple[int, int]) -> int:
         """The networks' activations, where they run on a CPU, and the maps at their resolution."""
@@ -140,15 +157,34 @@ class HpaNetworks:
                 self._segmentator = self._load()
             return self._segmentator
 
-    def _maps(self, segmentator: Segmentator, image: NDArray) -> Maps:
-        """Class maps of one image."""
+    def _maps(self, image: NDArray) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
+        """Class maps of one image, and where another device made them a sentence that says so."""
         from hcpl_kernel.segmentation.hpa_networks import crop, network_shape, segmentation_input
 
-        planes = segmentation_input(image, self._pixel_size, segmentator.padding)
+        padding = self._loaded().padding
+        planes = segmentation_input(image, self._pixel_size, padding)
         shape = network_shape(image.shape[1:], self._pixel_size)
         with self._device_lock:
-            nuclei, cells = _forward(segmentator, planes[None])
-        return crop(nuclei[0], shape, segmentator.padding), crop(cells[0], shape, segmentator.padding)
+            nuclei, cells = self._forward(planes[None])
+            lost = self._lost
+        return crop(nuclei[0], shape, padding), crop(cells[0], shape, padding), lost
+
+    def _forward(self, inputs: NDArray[np.float32]) -> Maps:
+        """The networks' forward passes, on the next device where the present one has failed; called with its lock."""
+        from hcpl_kernel.runtime.devices import find_fault
+
+        while True:
+            if self._segmentator is None:
+                self._segmentator = self._load()
+            try:
+                return _forward(self._segmentator, inputs)
+            except RuntimeError:
+                device = self._segmentator.device
+                reason = find_fault(device) if self._spares else None
+                if reason is None:
+                    raise
+            self._segmentator, self._load = None, self._spares.pop(0)
+            self._lost = f"segmented on another device, because {device} failed ({reason})"
 
 
 def _forward(segmentator: Segmentator, inputs: NDArray[np.float32]) -> Maps:

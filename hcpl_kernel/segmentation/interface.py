@@ -44,6 +44,8 @@ class Labels:
         cells: (H, W) int32, 0 = background, ids 1..65535; gaps are allowed.
         warnings: what is suspicious about maps that are used nevertheless, one sentence each.
         seen: the nuclei before area limits; None where label maps were given.
+        provisional: True where another device than the asked-for one made them, because that failed: a later run makes
+            them again.
 
     Raises:
         InputError: at construction, if a map has another shape or dtype, or ids outside of 0..65535.
@@ -53,6 +55,7 @@ class Labels:
     cells: NDArray[np.int32]
     warnings: tuple[str, ...] = ()
     seen: SeenNuclei | None = None
+    provisional: bool = False
 
     def __post_init__(self) -> None:
         for name, labels in (("cells", self.cells), ("nuclei", self.nuclei)):
@@ -121,7 +124,8 @@ class SegmenterRequest:
         resolution: one of :data:`hcpl_kernel.settings.RESOLUTIONS`.
         engine: name of the engine that computes networks.
         precision: what the engine computes classifiers in.
-        device: where networks run; None where only stamps are wanted and nothing is segmented.
+        devices: the first is where networks run, the others where they go on when it fails; empty where only stamps are
+            wanted and nothing is segmented.
     """
 
     ensemble: Ensemble
@@ -130,4 +134,4 @@ class SegmenterRequest:
     resolution: str
     engine: str
     precision: str
-    device: torch.device | None
+    devices: tuple[torch.device, ...]

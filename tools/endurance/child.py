@@ -36,7 +36,13 @@ class Fault:
     code: int | None = None
 
 
-def start(arguments: Sequence[str], log: Path, fault: Fault | None = None, shard_fields: int = 1) -> BaseProcess:
+def start(
+    arguments: Sequence[str],
+    log: Path,
+    fault: Fault | None = None,
+    shard_fields: int = 1,
+    prepare: Callable[[], object] | None = None,
+) -> BaseProcess:
     """Start `hcpl` with arguments.
 
     Args:
@@ -44,10 +50,11 @@ def start(arguments: Sequence[str], log: Path, fault: Fault | None = None, shard
         log: gets both streams.
         fault: what happens to it.
         shard_fields: fields of a shard at most, so that few fields are several shards.
+        prepare: called in the process before the command, for instance to put something that crashes into it.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tools.endurance.preload"])
-    process = context.Process(target=_run, args=(list(arguments), log, fault, shard_fields))
+    process = context.Process(target=_run, args=(list(arguments), log, fault, shard_fields, prepare))
     process.start()
     return process
 
@@ -65,7 +72,9 @@ def finish(process: BaseProcess, seconds: float = 300.0) -> int:
     return process.exitcode
 
 
-def _run(arguments: list[str], log: Path, fault: Fault | None, shard_fields: int) -> None:
+def _run(
+    arguments: list[str], log: Path, fault: Fault | None, shard_fields: int, prepare: Callable[[], object] | None
+) -> None:
     from hcpl_kernel.cli import main
     from hcpl_kernel.pipeline import plan
 
@@ -73,6 +82,8 @@ def _run(arguments: list[str], log: Path, fault: Fault | None, shard_fields: int
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
+    if prepare is not None:
+        prepare()
     if fault is not None:
         sys.addaudithook(_hook(fault))
     sys.exit(main(arguments))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.classes import ClassList
+from hcpl_kernel.errors import InputError, describe
 from hcpl_kernel.export.base import write_fields
 from hcpl_kernel.export.cell_columns import CellForm, extra_names
 from hcpl_kernel.export.cells_csv import cells_csv
@@ -24,6 +27,7 @@ from hcpl_kernel.pipeline.first_submission import write_fallback
 from hcpl_kernel.pipeline.note import SCHEMA, read_note, signature
 from hcpl_kernel.pipeline.part import Part
 from hcpl_kernel.pipeline.plan import Shard, digest
+from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.submission.writing import SampleSubmission
@@ -95,24 +99,44 @@ class Outputs:
     ) -> None:
         """The submission and `cells.csv` from parts; fields of shards without one get their fallback row.
 
+        Where not all of them can be written the submission is written alone, and where its own place cannot be written
+        (a disk that is full, a folder that became read-only), into the work folder.
+
         Args:
             part_of: gives a shard's part, or None.
             ensemble: has the classes and their thresholds.
             inputs: key of the input, for the note.
             parts: names of the parts, for the note; empty for outputs that are not final.
+
+        Raises:
+            InputError: if the submission could be written, but not everything, or not in its place.
+            OSError: if nothing could be written.
         """
         classes = ensemble.classes
+        submission = partial(submission_csv, classes=classes, sample=self._sample, ids=self._ids)
         names = extra_names(name for extra in self._extra.values() for name in extra)
         form = CellForm(ensemble.calibration, self._pixel_size, names)
         writers = [
-            submission_csv(self._output, classes, self._sample, self._ids),
+            submission(self._output),
             cells_csv(self._workspace.cells_csv, classes, form),
         ]
         if parts and self._descriptors:
             self._workspace.descriptors.mkdir(exist_ok=True)
             writers += [descriptors_npz(path, name) for name, path in self._descriptor_files().items()]
-        write_fields(self._fields(part_of, len(classes)), writers)
+        try:
+            self._output.parent.mkdir(parents=True, exist_ok=True)  # it may have been removed
+            write_fields(self._fields(part_of, len(classes)), writers)
+        except OSError as error:
+            for place in (self._output, self._workspace.rescued):
+                with suppress(OSError, DamagedFile):
+                    write_fields(self._fields(part_of, len(classes)), [submission(place)])
+                    raise InputError(
+                        f"{describe(error)}; the submission is in {place}, and once that is repaired the same command "
+                        "writes the rest"
+                    ) from error
+            raise
         self._note(inputs, parts, classes, form)
+        self._workspace.rescued.unlink(missing_ok=True)
 
     def _fields(self, part_of: Callable[[Shard], Part | None], classes: int) -> Iterator[FusedField]:
         for shard in self._shards:

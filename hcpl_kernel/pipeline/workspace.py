@@ -94,6 +94,7 @@ class Workspace:
         stamps: content stamps of files that were seen.
         descriptors: what networks pool of each cell, a file per network; made where it is asked for.
         cells_csv, results, error: files.
+        rescued: the submission, while its own place cannot be written.
     """
 
     def __init__(self, folder: Path, part: Part | None = None) -> None:
@@ -107,6 +108,7 @@ class Workspace:
         self.cells_csv = folder / "cells.csv"
         self.results = folder / NOTE_NAME
         self.error = folder / "error.txt"
+        self.rescued = folder / "rescued_submission.csv"
 
     @contextmanager
     def opened(self, shared: bool) -> Iterator[None]:

@@ -15,7 +15,9 @@ from pathlib import Path
 from hcpl_kernel.errors import SettingsError, describe
 from hcpl_kernel.runtime.atomic import PREFIX
 
-WORK_FILES = frozenset({"cells.csv", "run_report.json", "error.txt", "index.html", "results.json", "state.json"})
+WORK_FILES = frozenset(
+    {"cells.csv", "run_report.json", "error.txt", "index.html", "results.json", "state.json", "rescued_submission.csv"}
+)
 """Files that a run writes into its work folder; no output may have one of their names there."""
 WORK_FOLDERS = frozenset({"labels", "parts", "pieces", "stamps", "report", "descriptors"})
 """Folders that a run makes in its work folder; no output may be in one of them. Hidden names are a run's own, too."""

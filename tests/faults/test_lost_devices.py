@@ -71,8 +71,9 @@ def use(monkeypatch: pytest.MonkeyPatch, *found: torch.device) -> None:
 
 
 @pytest.fixture
-def whole(case: Case) -> bytes:
-    """What an undisturbed run gives."""
+def whole(case: Case, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What an undisturbed run gives, with a shard for every field."""
+    monkeypatch.setattr(plan, "MOST_FIELDS", 1)
     for field_id in "abc":
         case.add(field_id)
     assert case.predict() == 0
@@ -86,7 +87,6 @@ def test_networks_go_on_without_a_lost_device(
 ) -> None:
     use(monkeypatch, *found)
     loss.left = left
-    monkeypatch.setattr(plan, "MOST_FIELDS", 1)  # a shard for every device
     assert case.predict("--fresh", "--strict") == 1
     assert case.output.read_bytes() == whole
     told = json.dumps(case.report["degradations"])

@@ -2,7 +2,7 @@
 
     python -m tools.endurance --kills 100 --every-write --full-disks
 
-Every disturbed run is repeated undisturbed, and its `submission.csv`, `cells.csv` and label maps are compared byte by byte
+A write is a file opened for writing, renamed, linked or synced, or a folder made. Every disturbed run is repeated undisturbed, and its `submission.csv`, `cells.csv` and label maps are compared byte by byte
 with those of a run that nothing happened to; no temporary file may stay. Full disks need the right to mount a tmpfs.
 """
 
@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tools.endurance.child import Fault, finish, start
+from tools.endurance.child import REFUSED, Fault, finish, start
 from tools.endurance.material import Material, make_material
 
 DONE, NAMED = 0, 2
@@ -64,18 +64,19 @@ class Trials:
         code = finish(process)
         self._resume(f"killed after {after:.3f} s", place, code, (DONE, -signal.SIGKILL))
 
-    def every_write(self, code: int | None) -> int:
-        """Kill a run before its k-th write, or refuse it and all later ones, for every k; how many there were."""
+    def every_write(self, code: int | None, once: bool = False) -> int:
+        """Kill a run before its k-th write, or refuse it and, unless `once`, all later ones, for every k; how many."""
         number = 0
         while True:
             number += 1
             place = self._place()
-            ended = self.run(place, Fault(place, number, code))
+            ended = self.run(place, Fault(place, number, code, once))
             name = "killed" if code is None else errno.errorcode[code]
-            if ended == DONE and number > 1:
-                self._resume(f"{name} at write {number}", place, ended, (DONE,))
+            hit = ended == -signal.SIGKILL or REFUSED in (self.folder / "log").read_bytes()
+            allowed = (DONE,) if not hit else (-signal.SIGKILL,) if code is None else (NAMED, DONE)
+            self._resume(f"{name} at write {number}", place, ended, allowed)
+            if not hit:
                 return number - 1
-            self._resume(f"{name} at write {number}", place, ended, (-signal.SIGKILL,) if code is None else (NAMED,))
 
     def full_disks(self, most: int) -> int:
         """Runs whose work folder and output are on disks of growing size, then enlarged; how many disks were too small."""
@@ -167,10 +168,11 @@ def main() -> int:
             trials.kill_at_random(moments.uniform(0, seconds))
         print(f"{options.kills} kills at random moments; {_told(trials)}", flush=True)
         if options.every_write:
-            for code in (None, errno.ENOSPC, errno.EROFS):
-                count = trials.every_write(code)
-                what = "kill before" if code is None else f"{errno.errorcode[code]} from"
-                print(f"{what} write k on, k = 1 ... {count}; {_told(trials)}", flush=True)
+            for code, once in ((None, False), (errno.ENOSPC, False), (errno.EIO, True)):
+                count = trials.every_write(code, once)
+                what = "killed before" if code is None else f"{errno.errorcode[code]} at"
+                then = " and at every later one" if code is not None and not once else ""
+                print(f"{what} write k{then}, k = 1 ... {count}; {_told(trials)}", flush=True)
         if options.full_disks:
             small = trials.full_disks(64 << 20)
             print(f"{small} disks too small, in steps of {DISK_STEP >> 10} KiB; {_told(trials)}", flush=True)

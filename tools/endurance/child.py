@@ -15,8 +15,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-WRITES = ("os.rename", "os.link", "os.mkdir")
-"""Events of Python's auditing that change a folder, in addition to opening for writing."""
+WRITES = ("os.rename", "os.link", "os.mkdir", "os.fsync")
+"""Events that change a folder or promise that it was changed, in addition to opening for writing."""
+REFUSED = b"(a write was refused)\n"
+"""What the log has where a fault has happened."""
 REMOVALS = ("os.remove", "os.rmdir")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -29,11 +31,13 @@ class Fault:
         folder: only writes under it count.
         number: the first write that is hit, counted from 1.
         code: errno that this write and every later one fails with; None kills the process (SIGKILL) before the write.
+        once: only this write fails, later ones do not.
     """
 
     folder: Path
     number: int
     code: int | None = None
+    once: bool = False
 
 
 def start(
@@ -85,12 +89,24 @@ def _run(
     if prepare is not None:
         prepare()
     if fault is not None:
-        sys.addaudithook(_hook(fault))
+        _inject(fault)
     sys.exit(main(arguments))
 
 
+def _inject(fault: Fault) -> None:
+    """Let the fault happen: before operations that Python audits, and before files are synced, which it does not."""
+    hook, sync = _hook(fault), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        hook("os.fsync", (os.readlink(f"/proc/self/fd/{descriptor}"),))
+        sync(descriptor)
+
+    os.fsync = fsync
+    sys.addaudithook(hook)
+
+
 def _hook(fault: Fault) -> Callable[[str, tuple[Any, ...]], None]:
-    """Called by Python before every operation that it audits."""
+    """Called before every operation."""
     root = os.path.realpath(fault.folder) + os.sep
     count = 0
 
@@ -105,11 +121,12 @@ def _hook(fault: Fault) -> Callable[[str, tuple[Any, ...]], None]:
         if not os.path.abspath(os.fsdecode(values[0])).startswith(root):
             return
         count += 1
-        if count < fault.number:
+        if count < fault.number or (fault.once and count > fault.number):
             return
         if fault.code is None:
             os.kill(os.getpid(), signal.SIGKILL)
         else:
+            os.write(2, REFUSED)
             raise OSError(fault.code, os.strerror(fault.code), os.fsdecode(values[0]))
 
     return hook

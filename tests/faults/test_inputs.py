@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -13,39 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from .conftest import NETWORK, SIDE, Case, has_cells, one_error_line, write_png
-
-
-def tiff_pages(case: Case) -> bytes:
-    stream = io.BytesIO()
-    pages = [Image.fromarray(channel) for channel in case.field.image]
-    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:], compression="tiff_lzw")
-    return stream.getvalue()
-
-
-@pytest.mark.parametrize("damage", ["half", "header only", "offsets", "tag count", "noise"])
-def test_a_damaged_tiff_is_a_problem_of_its_field(case: Case, damage: str) -> None:
-    case.add("a")
-    case.add("b")
-    (case.fields / "b_green.png").unlink()
-    data = bytearray(tiff_pages(case))
-    if damage == "half":
-        data = data[: len(data) // 2]
-    elif damage == "header only":
-        data = data[:8]
-    elif damage == "offsets":
-        data[4:8] = b"\xff\xff\xff\x7f"
-    elif damage == "tag count":
-        start = int.from_bytes(data[4:8], "little")
-        data[start : start + 2] = b"\xff\xff"
-    else:
-        data[8:] = np.random.default_rng(0).bytes(len(data) - 8)
-    (case.fields / "b_green.tif").write_bytes(bytes(data))
-    assert case.predict() == 0
-    assert has_cells(case.rows["a"]) and not has_cells(case.rows["b"])
-    assert "b_green.tif" in case.problems["b"] or "green" in case.problems["b"]
+from .conftest import SIDE, Case, has_cells, one_error_line, write_png
 
 
 def test_memory_that_runs_out_for_one_field_on_a_cpu_costs_that_field(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,36 +42,6 @@ def test_a_bad_name_is_named_and_its_neighbour_predicted(case: Case, name: bytes
     text = json.dumps(case.report)
     assert any(part in text for part in ("bad", "tab", "line"))
     assert case.predict("--strict") == 1
-
-
-def test_an_id_as_long_as_a_file_name_allows_is_predicted(case: Case) -> None:
-    case.add("a")
-    long = "x" * 230
-    case.add(long)
-    assert case.predict() == 0
-    assert has_cells(case.rows["a"])
-    assert has_cells(case.rows[long]) or long in case.problems
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0, -2e9, 0.5])
-def test_a_label_map_with_ids_that_cannot_be_is_a_problem_of_its_field(case: Case, value: float) -> None:
-    case.add("a")
-    case.add("b")
-    labels = case.field.cells.astype(np.float32)
-    labels[5:9, 5:9] = value
-    Image.fromarray(labels).save(case.labels / "b_cells.png", "TIFF")
-    assert case.predict() == 0
-    assert has_cells(case.rows["a"]) and list(case.problems) == ["b"]
-
-
-def test_an_id_that_16_bits_do_not_hold_is_renumbered_which_the_report_says(case: Case) -> None:
-    labels = case.field.cells.astype(np.float32)
-    labels[5:9, 5:9] = 70000
-    case.add("a")
-    Image.fromarray(labels).save(case.labels / "a_cells.png", "TIFF")
-    assert case.predict() == 0
-    assert has_cells(case.rows["a"]) and not case.problems
-    assert any("renumbered" in warning["reason"] for warning in case.report["warnings"])
 
 
 @pytest.mark.parametrize(
@@ -182,24 +120,6 @@ def test_an_ensemble_file_is_checked_before_anything_runs(
     assert "ensemble.json" in one_error_line(capsys)
     assert set(case.rows) == {"a"}  # the fallback
     assert not outside.exists()
-
-
-def test_a_network_that_the_ensemble_does_not_have_is_bad_use(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
-    case.add("a")
-    assert case.predict("--networks", "dsa_eficientnet") == 2
-    assert NETWORK in one_error_line(capsys)
-
-
-def test_links_that_lead_nowhere_are_named(case: Case) -> None:
-    case.add("a")
-    for channel in ("red", "green", "blue", "yellow"):
-        (case.fields / f"b_{channel}.png").symlink_to("nowhere")
-        os.mkfifo(case.fields / f"c_{channel}.png")
-        (case.fields / f"d_{channel}.png").symlink_to(f"d_{channel}.png")
-    assert case.predict() == 0
-    assert has_cells(case.rows["a"])
-    told = json.dumps(case.report["problems"] + case.report.get("warnings", []))
-    assert all(f'"{field_id}' in told or f"{field_id}_" in told for field_id in "bcd")
 
 
 def test_a_black_field_says_so(case: Case) -> None:

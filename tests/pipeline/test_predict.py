@@ -18,14 +18,13 @@ import pytest
 
 import hcpl_kernel
 from hcpl_kernel.cli import main
-from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.pipeline import field_work, network_passes, plan
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.submission import decode_mask, validate_submission
 from tests.toy_ensemble import write_toy_ensemble
 
-from .conftest import PIXEL_SIZE, write_field
+from .conftest import PIXEL_SIZE
 
 Predict = Callable[..., int]
 
@@ -100,49 +99,6 @@ def test_header_order_and_missing_images_follow_the_sample(predict: Predict, fie
     assert submission["PredictionString"][1] == f"0 1 {zero}"
     assert len(submission["PredictionString"][0]) > 100
     assert any("not in the sample" in text for text in report(tmp_path)["degradations"])
-
-
-def broken_folder(folder: Path, image: np.ndarray) -> list[str]:
-    """A good field and ten kinds of broken ones; returns the broken ones' IDs."""
-    write_field(folder, "good", image)
-    names = ["truncated", "empty", "text", "missing", "size", "flat", "float", "folder", "half", "colours"]
-    for name in names:
-        write_field(folder, name, image)
-
-    def path(name: str, channel: str = "green") -> Path:
-        return folder / f"{name}_{channel}.png"
-
-    data = path("truncated").read_bytes()
-    path("truncated").write_bytes(data[: len(data) // 2])
-    path("empty").write_bytes(b"")
-    path("text").write_text("this is not an image")
-    path("missing").unlink()
-    cv2.imwrite(str(path("size")), image[1][:-8])
-    cv2.imwrite(str(path("flat")), image[1][:8, :8])
-    for channel in ("red", "green", "blue", "yellow"):
-        path("float", channel).unlink()
-        cv2.imwrite(str(folder / f"float_{channel}.tif"), image[1].astype(np.float32))
-    path("folder").unlink()
-    path("folder").mkdir()
-    damaged = bytearray(path("half").read_bytes())
-    damaged[len(damaged) // 2 : len(damaged) // 2 + 64] = b"\xff" * 64
-    path("half").write_bytes(bytes(damaged))
-    for channel in ("red", "blue", "yellow"):
-        path("colours", channel).unlink()
-    return names
-
-
-def test_ten_kinds_of_broken_input_lose_nothing(predict: Predict, fields: Path, tmp_path: Path) -> None:
-    image = np.stack([cv2.imread(str(fields / f"a_{c}.png"), cv2.IMREAD_UNCHANGED) for c in CHANNELS])
-    broken = broken_folder(tmp_path / "broken", image)
-    assert predict(tmp_path / "broken") == 0
-    problems = {entry["ID"]: entry["reason"] for entry in report(tmp_path)["problems"]}
-    assert set(problems) == set(broken) and all(problems.values())
-    submission = pd.read_csv(tmp_path / "submission.csv")
-    assert set(submission["ID"]) == {*broken, "good"}
-    assert validate_submission(tmp_path / "submission.csv").ok
-    fallback = submission.set_index("ID")["PredictionString"].drop("good")
-    assert fallback.str.match(r"^0 1 \S+$").all()
 
 
 def test_with_nothing_readable_the_fallback_is_written_and_the_exit_code_is_2(

@@ -2,8 +2,9 @@
 
     python -m tools.endurance --kills 100 --every-write --full-disks
 
-A write is a file opened for writing, renamed, linked or synced, or a folder made. Every disturbed run is repeated undisturbed, and its `submission.csv`, `cells.csv` and label maps are compared byte by byte
-with those of a run that nothing happened to; no temporary file may stay. Full disks need the right to mount a tmpfs.
+A write is a file opened for writing, renamed, linked or synced, or a folder made. Every disturbed run is repeated
+undisturbed, and its `submission.csv`, `cells.csv` and label maps are compared byte by byte with those of a run that
+nothing happened to; no temporary file may stay. Full disks need the right to mount a tmpfs.
 """
 
 from __future__ import annotations

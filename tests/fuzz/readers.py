@@ -1,17 +1,10 @@
-"""Damaged image files for the readers: made from a seed, flipped and cut at random places.
-
-`python -m tests.fuzz_readers SECONDS [SEED]` goes on for a while and prints the first bytes that break the promise of
-`read_field`: an array of the right form, or a FieldError.
-"""
+"""Damaged image files for the readers, whose promise is an array of the right form, or a FieldError."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import shutil
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,9 +25,10 @@ from hcpl_kernel.fields.readers import (
     stamp_field,
 )
 from hcpl_kernel.fields.stamps import ContentStamps
+from tests.fuzz.damage import damaged
 
 SHAPE = (48, 40)
-NGFF = Path(__file__).parent / "unit" / "data" / "ngff"
+NGFF = Path(__file__).parents[1] / "unit" / "data" / "ngff"
 
 
 def originals() -> dict[str, bytes]:
@@ -77,27 +71,13 @@ def originals() -> dict[str, bytes]:
     return files
 
 
-def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    """The file with some of its bytes changed, mostly near its ends where headers and directories are, or cut."""
-    changed = bytearray(data)
-    for _ in range(int(rng.integers(1, 6))):
-        near = int(rng.integers(min(len(changed), 300)))
-        place = (near, len(changed) - 1 - near, int(rng.integers(len(changed))))[int(rng.integers(3))]
-        width = int(rng.choice((1, 1, 2, 4)))
-        changed[place : place + width] = (
-            rng.choice((0, 1, 127, 128, 255, rng.integers(256)), width).astype(np.uint8).tobytes()
-        )
-    if rng.random() < 0.3:
-        del changed[int(rng.integers(len(changed))) :]
-    return bytes(changed)
-
-
-def check(data: bytes, path: Path) -> None:
+def check(data: bytes, folder: Path) -> None:
     """Read the bytes as a channel and as a stack.
 
     Raises:
         AssertionError: if the outcome is neither an array of the right form nor a FieldError.
     """
+    path = folder / "file.tif"
     path.write_bytes(data)
     for files in (FieldFiles("f", dict.fromkeys(CHANNELS, path)), FieldFiles("f", {"file": path}, "stacks")):
         reader_of_file(path)
@@ -151,25 +131,3 @@ def check_zarr(name: str, path: Path, data: bytes, place: Path) -> None:
         assert error.reason, "a reason is needed"
     else:
         assert image.shape == (4, 40, 48) and image.dtype == np.uint16, image.shape
-
-
-def main(seconds: float, seed: int) -> None:
-    end, count, slowest = time.monotonic() + seconds, 0, (0.0, "")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "file.tif"
-        for name, data in cases(seed):
-            begin = time.monotonic()
-            try:
-                check(data, path)
-            except Exception:
-                Path("/tmp/fuzz_failure.bin").write_bytes(data)
-                print(f"{name}, file {count}: kept as /tmp/fuzz_failure.bin", flush=True)
-                raise
-            count, slowest = count + 1, max(slowest, (time.monotonic() - begin, name))
-            if time.monotonic() > end:
-                break
-    print(f"{count} damaged files, no finding; slowest {slowest[0]:.2f} s ({slowest[1]})")
-
-
-if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)

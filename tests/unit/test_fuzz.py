@@ -1,22 +1,29 @@
-"""Damaged files of every kind give an array of the right form or a FieldError, nothing else."""
+"""Damaged files of every kind that the package reads give a result of the right form or one of its errors."""
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from pathlib import Path
 
 import pytest
 
-from tests.fuzz_readers import cases, check, check_zarr, originals, zarr_cases
+from tests.fuzz.__main__ import TARGETS
+from tests.fuzz.readers import check_zarr, originals, zarr_cases
+
+COUNT = {"readers": 400}
+"""Cases of a target; of the others 150."""
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_files_are_read_or_are_a_problem_of_their_field(tmp_path: Path) -> None:
-    for name, data in itertools.islice(cases(seed=3), 400):
+@pytest.mark.parametrize("target", TARGETS)
+def test_damaged_files_are_read_or_named(tmp_path: Path, target: str) -> None:
+    module = importlib.import_module(f"tests.fuzz.{target}")
+    for name, data in itertools.islice(module.cases(3), COUNT.get(target, 150)):
         try:
-            check(data, tmp_path / "file.tif")
+            module.check(data, tmp_path)
         except Exception as error:
-            raise AssertionError(f"{name}: {error!r}") from error
+            raise AssertionError(f"{name}: {error!r}: {data[:300]!r}") from error
 
 
 @pytest.mark.filterwarnings("ignore")

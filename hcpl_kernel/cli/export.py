@@ -23,7 +23,11 @@ def add_verbs(parser: Parser) -> None:
     verb.add_argument("folder", type=path, metavar="WORK_DIR", help="work folder of a finished `hcpl predict`")
     verb.add_argument("--to", type=checked(check_name), required=True, metavar="FORMAT", help=", ".join(NAMES))
     verb.add_argument(
-        "--output", type=path, required=True, metavar="PATH", help="file to write; geojson, imagej-rois: or a new folder"
+        "--output",
+        type=path,
+        required=True,
+        metavar="PATH",
+        help="file to write; geojson, imagej-rois: or a new folder; label-colours: a new folder",
     )
 
 

@@ -22,6 +22,7 @@ _MODULES = {
     "imagej-rois": "hcpl_kernel.export.imagej_rois",
     "parquet": "hcpl_kernel.export.parquet",
     "xlsx": "hcpl_kernel.export.xlsx",
+    "label-colours": "hcpl_kernel.export.label_colours",
 }
 NAMES = tuple(_MODULES)
 

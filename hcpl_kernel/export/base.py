@@ -29,10 +29,12 @@ class Output:
             further columns of cells depend on.
         per_field: the suffix of an output that has a file per field in a folder, unless the path has this suffix: then
             everything is in one file. None: always one file.
+        joined: whether all fields can be in one file; of no meaning without `per_field`.
     """
 
     writer: Callable[[Path, ClassList, Mapping[str, Any], CellForm], Writer]
     per_field: str | None = None
+    joined: bool = True
 
     def check(self, path: Path) -> None:
         """Check, before anything begins, that the output can be written under this path.
@@ -40,7 +42,7 @@ class Output:
         Raises:
             SettingsError: if it cannot; see `check_output` and, for a file per field, `check_new_folder`.
         """
-        if self.per_field is None or _is_file(path, self.per_field):
+        if self.per_field is None or (self.joined and _is_file(path, self.per_field)):
             check_output(path)
         else:
             check_new_folder("output", path)

@@ -63,7 +63,14 @@ def sample_fields() -> list[FusedField]:
 
 def write(name: str, path: Path, fields: Iterable[FusedField] | None = None) -> Path:
     """Write an output; the library that it needs may be absent where the package is tested with other pins."""
-    library = {"geojson": "cv2", "anndata": "anndata", "imagej-rois": "roifile", "parquet": "pyarrow", "xlsx": "openpyxl"}
+    library = {
+        "geojson": "cv2",
+        "anndata": "anndata",
+        "imagej-rois": "roifile",
+        "parquet": "pyarrow",
+        "xlsx": "openpyxl",
+        "label-colours": "PIL",
+    }
     pytest.importorskip(library[name], reason="the extra 'export' is not installed")
     write_fields(sample_fields() if fields is None else fields, [find_output(name).writer(path, CLASSES, REPORT, FORM)])
     return path
@@ -278,3 +285,25 @@ def test_an_absent_library_is_named_with_the_way_to_install_it(monkeypatch: pyte
     with pytest.raises(SettingsError, match=r"roifile.*pip install 'hcpl-kernel\[export\]'") as caught:
         find_output("imagej-rois")
     assert "\n" not in str(caught.value)
+
+
+def test_label_colours_show_every_cell(tmp_path: Path) -> None:
+    """Opened by OpenCV: the cells' pixels have a colour, neighbours another one, and the rest is black."""
+    cv2 = pytest.importorskip("cv2")
+    fields = sample_fields()
+    write_fields(fields, [find_output("label-colours").writer(tmp_path / "out", CLASSES, REPORT, FORM)])
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == {ODD_ID, "empty", "plain"}
+    plain = cv2.imdecode(np.fromfile(tmp_path / "out" / "plain.png", np.uint8), cv2.IMREAD_COLOR)
+    assert plain.shape == (40, 25, 3)
+    first, second = plain[5, 5], plain[35, 22]
+    assert (plain[:10, :12] == first).all() and (plain[30:40, 20:25] == second).all()
+    assert np.abs(first.astype(int) - second).max() > 60 and max(first) > 120
+    assert int(plain.any(2).sum()) == 10 * 12 + 10 * 5
+
+
+def test_label_colours_are_never_one_file(tmp_path: Path) -> None:
+    output = find_output("label-colours")
+    output.check(tmp_path / "new.png")  # the name of a folder
+    (tmp_path / "taken.png").write_text("mine")
+    with pytest.raises(SettingsError, match="is a file"):
+        output.check(tmp_path / "taken.png")

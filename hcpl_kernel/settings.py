@@ -328,7 +328,9 @@ def _seconds(text: str) -> float | None:
 
 def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     if isinstance(value, bool) or value not in allowed:
-        raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(map(str, allowed))}")
+        near = difflib.get_close_matches(str(value).lower(), list(map(str, allowed)), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"{name} is {value!r}, expected one of {', '.join(map(str, allowed))}{hint}")
 
 
 def _is_number(value: object) -> bool:

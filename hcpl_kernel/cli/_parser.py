@@ -55,6 +55,12 @@ class Parser(argparse.ArgumentParser):
         """Bad use: one line, instead of a page of usage."""
         raise SettingsError(f"{message} (see `{self.prog} --help`)")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """A value that is not one of an option's choices: name the nearest one."""
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(action, f"unknown value {str(value)!r}{_hint(str(value), known)}")
+
     def _refuse_misspelt(self, arguments: Sequence[str]) -> None:
         """Name the nearest option or verb before argparse complains of what is missing because of the mistake."""
         options = [text for action in self._actions for text in action.option_strings]
@@ -73,7 +79,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _hint(given: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
 
 

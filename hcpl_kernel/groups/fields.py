@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,10 @@ class FieldMeans:
     without_cells: int
 
 
+Cells = tuple[Mapping[str, str], NDArray[np.floating[Any]], NDArray[np.bool_]]
+"""The further columns of a field, and of its n cells the probabilities (n, K) and which classes hold (n, K)."""
+
+
 def field_means(
     fields: Iterable[FusedField], by: str, classes: ClassList, calibration: CalibrationSpec | None
 ) -> FieldMeans:
@@ -50,28 +55,55 @@ def field_means(
     Raises:
         SettingsError: if no field has this column; the nearest one is named.
     """
+    cells = (
+        (
+            field.extra,
+            field.prob,
+            holding(field.prob, None if calibration is None else named(field.prob, calibration, classes)),
+        )
+        for field in fields
+    )
+    return average(cells, by, len(classes))
+
+
+def holding(prob: NDArray[np.floating[Any]], names: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """(n, K) which classes each cell has: its names, or, where nothing is calibrated (None), its most probable one."""
+    if names is not None:
+        return names
+    best = prob.argmax(1) if len(prob) else np.zeros(0, np.int64)
+    return np.arange(prob.shape[1]) == best[:, None]
+
+
+def average(fields: Iterable[Cells], by: str, classes: int) -> FieldMeans:
+    """Average over the cells of each field.
+
+    Args:
+        fields: of a run.
+        by: the column of the listing that names a field's group.
+        classes: their number.
+
+    Raises:
+        SettingsError: if no field has this column; the nearest one is named.
+    """
     groups: list[str] = []
     cells: list[int] = []
     known: dict[str, None] = {}
     means: dict[str, list[NDArray[np.float64]]] = {name: [] for name in MEASURES}
     without = 0
-    for field in fields:
-        known.update(dict.fromkeys(field.extra))
-        if not len(field.prob):
+    for extra, prob, holds in fields:
+        known.update(dict.fromkeys(extra))
+        if not len(prob):
             without += 1
             continue
-        holds = named(field.prob, calibration, classes)
-        if calibration is None:
-            holds = np.arange(len(classes)) == field.prob.argmax(1)[:, None]
-        groups.append(field.extra.get(by, ""))
-        cells.append(len(field.prob))
+        groups.append(extra.get(by, ""))
+        cells.append(len(prob))
         means["share"].append(holds.mean(0))
-        means["probability"].append(field.prob.mean(0, dtype=np.float64))
+        means["probability"].append(prob.mean(0, dtype=np.float64))
     if by not in known:
         near = difflib.get_close_matches(by, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'no further columns'}"
         raise SettingsError(f"the listing of this run has no column {by!r}; {hint}")
     values: dict[str, NDArray[np.float64]] = {
-        name: np.array(rows, np.float64).reshape(-1, len(classes)) for name, rows in means.items()
+        name: np.array(rows, np.float64).reshape(-1, classes) for name, rows in means.items()
     }
     return FieldMeans(tuple(groups), np.array(cells, np.int64), values, without)

@@ -14,6 +14,7 @@ from hcpl_kernel.groups.fields import FieldMeans
 
 ROW, LEFT, PLOT, TOP, GAP = 16, 170, 500, 56, 8
 """px of the picture: height of a group's row, width of the names and of the plot, heights above and between classes."""
+QUOTES = {'"': "&quot;"}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 """Okabe and Ito's, which people with colour blindness tell apart; groups have their names too."""
 
@@ -28,7 +29,8 @@ def plot(means: FieldMeans, comparisons: Sequence[Comparison], classes: ClassLis
     height = TOP + len(shown) * ((len(groups) + 1) * ROW + GAP) + 20
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + PLOT + 40}" height="{height}" '
-        'font-family="sans-serif" font-size="12" role="img">',
+        'font-family="sans-serif" font-size="12" role="img" '
+        f'aria-label="Share of cells per class and {escape(by, QUOTES)}">',
         f"<title>Share of cells per class and {escape(by)}</title>",
         '<rect width="100%" height="100%" fill="#fff"/>',
         f'<text x="8" y="20" font-size="15">Share of cells with each class, by {escape(by)}</text>',

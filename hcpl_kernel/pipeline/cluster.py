@@ -331,7 +331,9 @@ class ClusterRun:
                 total = report.network(name)
                 total["seconds"] = round(total["seconds"] + facts["seconds"], 3)
                 total["cells"] += facts["cells"]
-                total |= {key: value for key, value in facts.items() if key not in total or key in ("state", "reason")}
+                own_clock = {"spans"}  # seconds since the worker began
+                new = {key for key in facts if key not in total or key in ("state", "reason")} - own_clock
+                total |= {key: facts[key] for key in new}
         if len(self._networks) > 1:
             report.degrade(f"parts were made with {len(self._networks)} different sets of networks: values differ in scale")
         for shard in shards:

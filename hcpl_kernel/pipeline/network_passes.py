@@ -195,7 +195,7 @@ class NetworkPasses:
             why = self._failed[spec.name] = f"{type(error).__name__}: {text[0]} (see {self._workspace.error.name})"
         finally:
             seconds = time.perf_counter() - start
-            facts["seconds"] = round(facts["seconds"] + seconds, 3)
+            self._report.spend(facts, seconds)
             if not self.resident:
                 self._loaded.pop(spec.name, None)
         if why is None and len(done) < len(missing):

@@ -17,6 +17,8 @@ from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.settings import Part
 
 FILE_NAME = "run_report.json"
+MOST_SPANS = 40
+"""Of a stage or network: the closest ones are joined beyond that (our choice, for reports of many waves)."""
 PACKAGES = ("torch", "timm", "numpy", "pandas", "opencv-python-headless", "opencv-python", "numba", "xgboost", "safetensors")
 
 
@@ -29,8 +31,9 @@ class RunReport:
         weights: name of the ensemble, whether it is trained, hash of each file.
         device: what the networks ran on, in words.
         counts: fields, readable fields, cells.
-        stages: stage -> seconds of this run, how often it ran, and counts.
-        networks: network -> state ("done", "left out"), seconds and cells of this run.
+        stages: stage -> seconds of this run, how often it ran, `spans` (when it ran: lists of its begin and its end in
+            seconds since the run began), and counts.
+        networks: network -> state ("done", "left out"), seconds, spans and cells of this run.
         problems: one entry per field that could not be used: ID, reason.
         warnings: what is suspicious but was used: ID or None, reason.
         degradations: whatever made the result less than asked for, one sentence each.
@@ -83,10 +86,20 @@ class RunReport:
             yield facts
         finally:
             total = self.stages.setdefault(name, {"seconds": 0.0, "times": 0})
-            total["seconds"] = round(total["seconds"] + time.perf_counter() - start, 3)
+            self.spend(total, time.perf_counter() - start)
             total["times"] += 1
             for key, count in facts.items():
                 total[key] = total.get(key, 0) + count
+
+    def spend(self, facts: dict[str, Any], seconds: float) -> None:
+        """Add the seconds that a stage or network took until now to its facts."""
+        facts["seconds"] = round(facts["seconds"] + seconds, 3)
+        end = time.time() - self.started
+        spans: list[list[float]] = facts.setdefault("spans", [])
+        spans.append([round(max(0.0, end - seconds), 3), round(end, 3)])
+        if len(spans) > MOST_SPANS:
+            at = min(range(1, len(spans)), key=lambda k: spans[k][0] - spans[k - 1][1])
+            spans[at - 1 : at + 1] = [[spans[at - 1][0], spans[at][1]]]
 
     def write(self, path: Path) -> None:
         """Write the report, atomically."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,31 +59,60 @@ def _heat(value: float, low: float, high: float) -> Markup:
     return element("td", f"{100 * value:.0f}", style=f"--heat:{100 * place:.0f}%", class_="dark" if place > 0.55 else None)
 
 
-def timeline(steps: Sequence[tuple[str, float, str]], total: float, limit: float | None) -> Markup:
-    """One bar per step, each beginning where the one before ends, and the line of the time limit.
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A stage or a network in the timeline.
+
+    Attributes:
+        name: of it.
+        seconds: that it took.
+        note: what is said behind it.
+        spans: begin and end of each time that it ran, in seconds since the run began; empty where that is not known.
+    """
+
+    name: str
+    seconds: float
+    note: str
+    spans: Sequence[tuple[float, float]] = ()
+
+
+def timeline(steps: Sequence[Step], total: float, limit: float | None) -> Markup:
+    """One row per step with a bar for each time that it ran, and the line of the time limit.
 
     Args:
-        steps: name, seconds and a note of each.
+        steps: in the order in which they are shown.
         total: seconds of the whole run.
         limit: the time limit in seconds, None for none.
     """
-    end = max([total, sum(seconds for _, seconds, _ in steps), *([] if limit is None else [limit])], default=0.0) or 1.0
-    rows, start = [], 0.0
-    for name, seconds, note in steps:
-        style = f"left:{100 * start / end:.2f}%;width:{100 * seconds / end:.2f}%"
+    ends = [end for step in steps for _, end in step.spans]
+    end = max([total, *ends, *([] if limit is None else [limit])], default=0.0) or 1.0
+    rows = []
+    for step in steps:
+        bars = [
+            element("b", style=f"left:{100 * begin / end:.2f}%;width:{100 * (stop - begin) / end:.2f}%")
+            for begin, stop in step.spans
+        ]
         line = None if limit is None else element("i", style=f"left:{100 * limit / end:.2f}%", class_="limit")
-        track = element("span", element("b", style=style), line, class_="track", aria_hidden="true")
+        track = element("span", *bars, line, class_="track", aria_hidden="true")
         rows.append(
             element(
                 "tr",
-                element("th", name, scope="row"),
+                element("th", step.name, scope="row"),
                 element("td", track),
-                element("td", duration(seconds), class_="number"),
-                element("td", note),
+                element("td", duration(step.seconds), class_="number"),
+                element("td", step.note),
             )
         )
-        start += seconds
     return element("table", element("tbody", *rows), class_="timeline")
+
+
+def one_after_another(steps: Sequence[Step]) -> list[Step]:
+    """The steps with made-up spans, each beginning where the one before ends, for reports that do not know when they ran."""
+    placed, start = [], 0.0
+    for step in steps:
+        placed.append(dataclasses.replace(step, spans=[(start, start + step.seconds)]))
+        start += step.seconds
+    return placed
 
 
 def duration(seconds: float) -> str:

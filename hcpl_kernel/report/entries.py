@@ -22,3 +22,11 @@ def seconds(facts: Any) -> float | None:
     """The seconds of a stage or a network; None where they are not known."""
     found = facts.get("seconds") if isinstance(facts, Mapping) else None
     return float(found) if isinstance(found, (int, float)) else None
+
+
+def spans(facts: Any) -> list[tuple[float, float]]:
+    """When a stage or a network ran, in seconds since the run began; empty where it is not known."""
+    found = facts.get("spans") if isinstance(facts, Mapping) else None
+    pairs = [tuple(span) for span in found if isinstance(span, list)] if isinstance(found, list) else []
+    known = [pair for pair in pairs if len(pair) == 2 and all(isinstance(value, (int, float)) for value in pair)]
+    return [(begin, end) for begin, end in known if 0 <= begin <= end < float("inf")]

@@ -21,8 +21,10 @@ import numpy as np
 import hcpl_kernel
 from hcpl_kernel.report import sections
 from hcpl_kernel.report.choosing import choose, class_galleries, integrity_gallery
+from hcpl_kernel.report.descriptors_section import descriptors_section
 from hcpl_kernel.report.drawing import Pictures, draw
 from hcpl_kernel.report.finished import ShownRun
+from hcpl_kernel.report.groups_section import groups_section
 from hcpl_kernel.report.markup import Markup, data_block, element, join, text
 from hcpl_kernel.report.state import FILE_NAME, results_mark
 from hcpl_kernel.runtime.atomic import atomic_open
@@ -62,9 +64,11 @@ def write_page(run: ShownRun, deadline: float | None = None, more: Sequence[Mark
         *more,
         sections.section("fields", "Fields", Markup(_asset("fields.html"))),
         sections.classes(run),
+        groups_section(run),
         sections.class_galleries(run, galleries, pictures),
         sections.integrity(run, whole, pictures),
         sections.agreement(run),
+        descriptors_section(run),
         sections.time_section(run),
         sections.settings(run),
     )
@@ -100,8 +104,9 @@ def _asset(name: str) -> str:
 def _navigation(body: str) -> Markup:
     """Links to the sections that the page has."""
     titles = {
-        "comparison": "Comparison", "fields": "Fields", "classes": "Classes", "cells": "Cells", "integrity": "Integrity",
-        "agreement": "Networks", "time": "Time", "settings": "Settings",
+        "comparison": "Comparison", "fields": "Fields", "classes": "Classes", "groups": "Groups", "cells": "Cells",
+        "integrity": "Integrity", "agreement": "Networks", "descriptors": "Descriptors", "time": "Time",
+        "settings": "Settings",
     }  # fmt: skip
     links = [element("a", title, href=f"#{name}") for name, title in titles.items() if f'<section id="{name}">' in body]
     return join(*links)
@@ -142,6 +147,7 @@ def _data(run: ShownRun, pictures: Pictures) -> dict[str, Any]:
                 "warnings": list(field.warnings),
                 "first": start.get(position, -1),
                 "from": field.start,
+                "extra": dict(run.results.extra.get(field.id, {})),
             }
             for position, field in enumerate(run.fields)
         ],

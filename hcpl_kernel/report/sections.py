@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hcpl_kernel.report.charts import agreement_table, duration, histogram, share_bar, timeline
+from hcpl_kernel.report.charts import (
+    Step,
+    agreement_table,
+    duration,
+    histogram,
+    one_after_another,
+    share_bar,
+    timeline,
+)
 from hcpl_kernel.report.choosing import Gallery
 from hcpl_kernel.report.drawing import Pictures
-from hcpl_kernel.report.entries import entries, mapping, seconds
+from hcpl_kernel.report.entries import entries, mapping, seconds, spans
 from hcpl_kernel.report.finished import ShownRun, histograms
 from hcpl_kernel.report.markup import Markup, element, join, text
 from hcpl_kernel.report.state import NO_PAGE
@@ -187,33 +196,43 @@ def agreement(run: ShownRun) -> Markup | None:
 
 
 def time_section(run: ShownRun) -> Markup | None:
-    """Stages and networks of the last run, one after the other, and its time limit."""
-    steps = []
-    stages, networks = mapping(run.report, "stages"), mapping(run.report, "networks")
-    order = [name for name in stages if name not in ("fusion", "submission")]
-    for name in order:
-        steps.append((name, max(0.0, seconds(stages[name]) or 0.0), ""))
-    for name, found in networks.items():
-        known = found if isinstance(found, Mapping) else {}
-        if known.get("state") == "done":
-            cells = known.get("cells", 0)
-            note = f"{cells:,} cells" if isinstance(cells, int) and cells else "from an earlier run"
-        else:
-            note = f"left out: {known.get('reason', '')}"
-        steps.append((name, max(0.0, seconds(found) or 0.0), note))
-    steps += [(name, max(0.0, seconds(stages[name]) or 0.0), "") for name in stages if name not in order]
+    """When the stages and networks of the last run ran, and its time limit."""
+    steps = [_stage(name, facts) for name, facts in mapping(run.report, "stages").items()]
+    early = [step for step in steps if step.name not in ("fusion", "submission")]
+    late = [step for step in steps if step.name in ("fusion", "submission")]
+    steps = [*early, *(_network(name, facts) for name, facts in mapping(run.report, "networks").items()), *late]
     if not steps:
         return None
+    known = all(step.spans for step in steps if step.seconds)
+    steps = sorted(steps, key=_first) if known else one_after_another(steps)
     total = run.report.get("seconds")
     total = float(total) if isinstance(total, (int, float)) else 0.0
     limit = None if run.settings is None else run.settings.time_limit
     said = f"The run took {duration(total)}" + (
         "; no time limit was given." if limit is None else f" of a limit of {duration(limit)} (orange line)."
     )
-    hint = f"{said} Device: {run.report.get('device') or 'not known'}."
-    hint += " Stages and networks one after another; some run at the same time."
+    hint = f"{said} Device: {run.report.get('device') or 'not known'}. "
+    hint += "Bars show when each of them ran." if known else "When each of them ran is not known: bars only show how long."
     table = element("div", timeline(steps, total, limit), class_="scroll")
     return section("time", "Time", element("p", hint, class_="hint"), table)
+
+
+def _stage(name: str, facts: Any) -> Step:
+    return Step(name, max(0.0, seconds(facts) or 0.0), "", spans(facts))
+
+
+def _network(name: str, facts: Any) -> Step:
+    known = facts if isinstance(facts, Mapping) else {}
+    if known.get("state") == "done":
+        cells = known.get("cells", 0)
+        note = f"{cells:,} cells" if isinstance(cells, int) and cells else "from an earlier run"
+    else:
+        note = f"left out: {known.get('reason', '')}"
+    return Step(name, max(0.0, seconds(facts) or 0.0), note, spans(facts))
+
+
+def _first(step: Step) -> float:
+    return step.spans[0][0] if step.spans else math.inf
 
 
 def settings(run: ShownRun) -> Markup:

@@ -24,8 +24,8 @@ from hcpl_kernel.cli import _parser as build_parser
 from hcpl_kernel.cli import main
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.simulation import simulate_field
-from hcpl_kernel.submission.rle import encode_labels
 from hcpl_kernel.submission.nothing import fallback_string
+from hcpl_kernel.submission.rle import encode_labels
 
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 RUN_ELSEWHERE = re.compile(

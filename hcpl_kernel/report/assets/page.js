@@ -136,6 +136,8 @@
     if (cell < 0 || field.first < 0) {
       const top = field.top.map(([k, n]) => `${n} ${short[k]}`).join(", ");
       panel.append(make("h3", {}, "Field"), make("p", {}, `${field.n} cells, ${field.named} with a name.`), make("p", {}, top));
+      const columns = Object.entries(field.extra);
+      panel.append(make("dl", {}, ...columns.flatMap(([name, value]) => [make("dt", {}, plain(name)), make("dd", {}, plain(value))])));
       return;
     }
     const row = rowOf(field, cell);
@@ -172,7 +174,7 @@
     ["state", "Remarks", (f) => (f.problem !== null ? 1e6 : f.warnings.length)],
   ];
   const searched = fields.map((f) =>
-    [f.id, ...f.top.map(([k]) => classes[k]), f.problem ?? "", ...f.warnings].join("\n").toLowerCase());
+    [f.id, ...f.top.map(([k]) => classes[k]), f.problem ?? "", ...f.warnings, ...Object.values(f.extra)].join("\n").toLowerCase());
 
   function found() {
     const words = at("search").value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -126,12 +126,12 @@ def test_the_table_and_the_picture(tmp_path: Path) -> None:
 
 
 def treated(seed: int) -> list[FusedField]:
-    """Fields whose cells' probabilities are drawn one by one: a drug moves the first class of each cell by `EFFECT`."""
+    """Fields whose cells' probabilities are drawn one by one: a drug doubles the share of the first class."""
     random = np.random.default_rng(seed)
     fields = []
     for place in range(16):
         group = "drug" if place % 2 else "control"
-        base = np.clip(np.array([0.3 + EFFECT * (group == "drug"), 0.5]) + random.normal(0, 0.08, 2), 0, 1)
+        base = np.clip(np.array([0.35 * (1 + (group == "drug")), 0.5]) + random.normal(0, 0.08, 2), 0, 1)
         holds = random.random((int(random.integers(6, 10)), 2)) < base
         fields.append(field(f"f{place:02d}", np.where(holds, 0.8, 0.2).tolist(), group))
     return fields
@@ -145,6 +145,6 @@ def test_simulated_treatments_from_cells_to_intervals() -> None:
         means = field_means(treated(seed), "condition", CLASSES, thresholds)
         moved, same = (drug(compare(means, CLASSES, "control"), k) for k in range(2))
         assert moved.difference > 0 and moved.effect_size > 0
-        covered[0] += moved.difference_low <= EFFECT <= moved.difference_high
+        covered[0] += moved.difference_low <= 0.35 <= moved.difference_high
         covered[1] += same.difference_low <= 0 <= same.difference_high
     assert min(covered) >= 18  # 95 % of 20 are 19

@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-cluster lint bench test-pins clean
+.PHONY: demo test test-cluster lint bench docs test-pins clean
 
 demo: $(READY)
 	$(BIN)/hcpl demo --output demo_output
@@ -23,6 +23,11 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/hcpl bench
 
+# The pages of docs/ as a site, offline; a warning (a dead link) is an error.
+docs: $(READY)
+	$(BIN)/python -m sphinx -q -W -n -d build/trees docs build/docs
+	@echo "open build/docs/index.html"
+
 # Ray Core and a local S3 server; `make test` skips these tests where they are not installed.
 test-cluster: .venv/.ready-cluster
 	$(BIN)/python -m pytest tests/cluster
@@ -40,7 +45,7 @@ test-pins:
 		.venv-$$pins/bin/python -m pytest || exit 1; \
 	done
 
-$(READY): requirements.txt setup.py
+$(READY): requirements.txt requirements-docs.txt setup.py
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed (set PYTHON=/path/to/python)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt

@@ -18,6 +18,7 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "weights/README.md",
+    *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
     *sorted(f"benchmarks/{p.name}" for p in ROOT.glob("benchmarks/*.md")),
 )
 # Where a path may begin that a document gives in short.

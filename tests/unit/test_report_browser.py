@@ -12,8 +12,9 @@ from conftest import TinyRun
 
 from hcpl_kernel.report.finished import read_run
 from hcpl_kernel.report.page import write_page
+from tools.docs.browser import CHROMIUM, DESK, DRIVER, PHONE
+from tools.docs.browser import browser as open_browser
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM.exists() and DRIVER.exists()),
     reason=f"no {CHROMIUM} or {DRIVER}: install the packages chromium and chromium-driver",
@@ -23,15 +24,9 @@ HOSTILE = "<b>x</b>\"'&\u202e"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
+    pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    with open_browser(DESK) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +124,34 @@ def test_channels_outlines_and_names_are_switched(browser, page: Path) -> None: 
     assert browser.find_element("css selector", "#stage g").get_attribute("class") == "bare"
 
 
+def test_names_do_not_cover_each_other(browser, page: Path) -> None:  # noqa: ANN001
+    """Those without room are hidden until their cell is chosen."""
+    from selenium.webdriver.common.keys import Keys
+
+    opened(browser, page)
+
+    def boxes() -> list[dict[str, float]]:
+        return browser.execute_script(
+            "return [...document.querySelectorAll('#stage text')].filter((t) => getComputedStyle(t).display !== 'none')"
+            ".map((t) => t.getBoundingClientRect()).map((r) => ({l: r.left, r: r.right, t: r.top, b: r.bottom}))"
+        )
+
+    names = browser.find_elements("css selector", "#stage text")
+    shown = boxes()
+    assert 0 < len(shown) <= len(names)
+    for k, one in enumerate(shown):
+        for other in shown[:k]:
+            over = (
+                min(one["r"], other["r"]) - max(one["l"], other["l"]),
+                min(one["b"], other["b"]) - max(one["t"], other["t"]),
+            )
+            assert min(over) < 8, (one, other)  # letters' widths are estimated
+    frame = browser.find_element("id", "frame")
+    for name in names:
+        frame.send_keys(Keys.ARROW_RIGHT)
+        assert name.is_displayed()
+
+
 def test_hostile_texts_are_shown_as_they_are(browser, page: Path) -> None:  # noqa: ANN001
     opened(browser, page)
     press(browser, browser.find_element("css selector", "#table tbody button"))
@@ -146,10 +169,9 @@ def test_a_cell_of_a_gallery_is_shown_in_its_field(browser, page: Path) -> None:
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(browser, page: Path) -> None:  # noqa: ANN001
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     try:
         opened(browser, page)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", DESK)

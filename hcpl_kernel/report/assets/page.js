@@ -63,6 +63,7 @@
       const texts = make("g", {});
       const scale = width / (field.w || 1);
       const letters = Math.max(width / 55, (11 * width) / (stage.clientWidth || width));
+      const written = [];
       for (let i = 0; i < field.n; i++) {
         const row = rowOf(field, i);
         const [x, y] = [(cells.x[row] + cells.width[row] / 2) * scale, (cells.y[row] + cells.height[row] / 2) * scale];
@@ -78,7 +79,10 @@
         const half = Math.min(width / 2, 0.3 * letters * Math.max(...lines.map((line) => line.length)));
         const middle = Math.min(Math.max(x, half), width - half);
         const first = Math.min(Math.max(y - (letters * (lines.length - 1)) / 2, letters), height - letters * (lines.length - 0.6));
-        const label = make("text", { "font-size": letters });
+        const box = [middle - half, middle + half, first - letters, first + 1.05 * letters * (lines.length - 1)];
+        const free = written.every((b) => box[1] < b[0] || b[1] < box[0] || box[3] < b[2] || b[3] < box[2]);
+        if (free) written.push(box);
+        const label = make("text", { "font-size": letters, class: free ? null : "crowded" });
         lines.forEach((line, at) => label.append(make("tspan", { x: middle, y: first + 1.05 * letters * at }, line)));
         texts.append(label);
       }
@@ -131,6 +135,7 @@
     const field = fields[state.field];
     state.cell = cell;
     at("stage").querySelectorAll("[data-cell]").forEach((mark) => mark.classList.toggle("chosen", +mark.dataset.cell === cell));
+    at("stage").querySelectorAll("text").forEach((label, i) => label.classList.toggle("asked", i === cell));
     const panel = at("panel");
     panel.replaceChildren();
     if (cell < 0 || field.first < 0) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import math
 import time
 
 from hcpl_kernel.cli._ending import DONE, FELL_SHORT, say
@@ -178,7 +179,7 @@ def report(options: argparse.Namespace) -> int:
         for line in summary(found):
             say(line)
     try:
-        say(f"page      {write_page(run, more=more)}")
+        say(f"page      {write_page(run, more=more, seconds=math.inf)}")
     except OSError as error:
         raise InputError(f"the page could not be written: {describe(error)}") from error
     return DONE

@@ -132,7 +132,7 @@ def draw(run: ShownRun, chosen: Chosen, deadline: float) -> Pictures:
     if tried < len(chosen.fields):
         missing.append(
             f"the time for pictures was over after {tried} of {len(chosen.fields)} fields; "
-            f"`hcpl report {run.work}` draws the others"
+            f"`hcpl report {run.work}` takes the time to draw the others"
         )
     return Pictures(fields, cells, tuple(missing))
 

@@ -1,7 +1,7 @@
 """`WORK/index.html`: the page that a person opens. One file that asks for nothing else, whatever opens it.
 
-Bounds, whatever the size of the run (our choice): at most 120 fields are drawn, in 20 million pixels together, and at most
-30 s are spent on pictures; the cells of the other fields are shown as ellipses of their boxes, for at most 150,000 cells.
+Bounds, whatever the size of the run (our choice): at most 120 fields are drawn, in 20 million pixels together, and after a
+run at most 30 s are spent on pictures (`hcpl report` takes the time that they need); the cells of the other fields are shown as ellipses of their boxes, for at most 150,000 cells.
 Templates are in `assets/`. A content security policy allows the page's own script and pictures inside of it, and no request.
 """
 
@@ -34,14 +34,17 @@ MOST_CELLS = 150_000
 """Cells that a reader can point at, at most; of larger runs those of the drawn fields."""
 
 
-def write_page(run: ShownRun, deadline: float | None = None, more: Sequence[Markup] = ()) -> Path:
+def write_page(
+    run: ShownRun, deadline: float | None = None, more: Sequence[Markup] = (), seconds: float = PICTURE_SECONDS
+) -> Path:
     """Write the page of a finished run.
 
     Args:
         run: the run.
         deadline: reading of `time.monotonic()` after which no further picture is begun, where that is sooner than
-            `PICTURE_SECONDS` from now.
+            `seconds` from now.
         more: further sections, shown first.
+        seconds: most that are spent on pictures.
 
     Returns:
         The page.
@@ -50,7 +53,7 @@ def write_page(run: ShownRun, deadline: float | None = None, more: Sequence[Mark
         OSError: if the page cannot be written.
     """
     mark = results_mark(run.work)
-    limit = time.monotonic() + PICTURE_SECONDS
+    limit = time.monotonic() + seconds
     galleries, whole = class_galleries(run), integrity_gallery(run)
     chosen = choose(run, [*galleries.values(), whole])
     pictures = draw(run, chosen, limit if deadline is None else min(limit, deadline))

@@ -175,3 +175,14 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser, page: Path) -> Non
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     finally:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", DESK)
+
+
+def test_a_phone_has_room_for_ids(browser, page: Path) -> None:  # noqa: ANN001
+    """An ID is not broken into slivers: the table scrolls sideways instead."""
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    try:
+        opened(browser, page)
+        heads = browser.find_elements("css selector", "#table tbody th")
+        assert heads and min(head.size["width"] for head in heads) > 140
+    finally:
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", DESK)

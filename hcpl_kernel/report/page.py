@@ -1,7 +1,8 @@
 """`WORK/index.html`: the page that a person opens. One file that asks for nothing else, whatever opens it.
 
 Bounds, whatever the size of the run (our choice): at most 120 fields are drawn, in 20 million pixels together, and after a
-run at most 30 s are spent on pictures (`hcpl report` takes the time that they need); the cells of the other fields are shown as ellipses of their boxes, for at most 150,000 cells.
+run at most 30 s are spent on pictures (`hcpl report` takes the time that they need); the cells of the other fields are shown
+as ellipses of their boxes, for at most 150,000 cells.
 Templates are in `assets/`. A content security policy allows the page's own script and pictures inside of it, and no request.
 """
 

@@ -28,11 +28,11 @@ MOST_LANES = 4
 """Batches that a CPU works on at the same time, at most (our choice; each holds the activations of a batch)."""
 
 
-def network_input(crops: np.ndarray, spec: NetworkSpec, device: torch.device) -> torch.Tensor:
+def network_input(crops: np.ndarray | torch.Tensor, spec: NetworkSpec, device: torch.device) -> torch.Tensor:
     """Turn stored crops into a network's input.
 
     Args:
-        crops: (n, S, S, 4) uint8 with the mask in the lowest bit of yellow.
+        crops: (n, S, S, 4) uint8 with the mask in the lowest bit of yellow; a tensor may be on the device already.
         spec: the network's input size and crop ("masked" sets what is outside the cell to zero).
         device: where the tensor goes.
 
@@ -42,8 +42,8 @@ def network_input(crops: np.ndarray, spec: NetworkSpec, device: torch.device) ->
     if device.type == "cpu" and crops.shape[1] > spec.input_size:
         shrunk = shrink_crops(np.asarray(crops), spec.input_size, spec.crop == "masked")
         return torch.from_numpy(shrunk).permute(0, 3, 1, 2)
-    packed = torch.from_numpy(np.array(crops))  # off the disk, once
-    if device.type == "cuda":
+    packed = crops if isinstance(crops, torch.Tensor) else torch.from_numpy(np.array(crops))  # off the disk, once
+    if device.type == "cuda" and packed.device.type == "cpu":
         packed = packed.pin_memory().to(device, non_blocking=True)
     mask = packed[..., YELLOW] & 1
     cells = packed.permute(0, 3, 1, 2).float().div_(255)

@@ -121,7 +121,7 @@ def test_batches_are_functions_of_the_step(cells: CellSet) -> None:
     singles = sampler.singles(4, 0, 40)
     assert len(singles.crops) == 40
     known = {crop.tobytes() for field in fields for crop in cells.crops(field)}
-    assert {crop.tobytes() for crop in singles.crops} <= known
+    assert {crop.tobytes() for crop in singles.crops.numpy()} <= known
 
 
 def test_soft_labels_reach_the_right_cells(cells: CellSet) -> None:

@@ -54,7 +54,8 @@ class Interrupted(Line):
     """Stops in the middle of a step, between two checkpoints and after a logged row."""
 
     def losses(self, module: nn.Module, batch: tuple[Tensor, Tensor], device: torch.device) -> dict[str, Tensor]:
-        if self.steps[-1] == 36:
+        self.taken = getattr(self, "taken", 0) + 1
+        if self.taken == 37:
             raise Killed
         return super().losses(module, batch, device)
 

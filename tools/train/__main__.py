@@ -53,7 +53,8 @@ def _run(options: argparse.Namespace, values: dict[str, Any]) -> None:
 
         training = from_mapping(CellTraining, values, where)
         cells = CellSet.open(options.cells)
-        train_cells(training, cells, options.work, options.weights, options.labels, options.predict)
+        validation = None if options.validation is None else CellSet.open(options.validation)
+        train_cells(training, cells, options.work, options.weights, options.labels, options.predict, validation)
     elif options.stage == "integrity":
         from tools.train.cell_set import CellSet
         from tools.train.integrity import IntegrityTraining, train_integrity
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     cells = stages.add_parser("cells", help="one classifier: DSA, CLA or CLH")
     cells.add_argument("--labels", type=Path, help="soft labels from tools.relabel (default: inherited from the image)")
     cells.add_argument("--predict", choices=("out-of-fold", "in-sample"), help="predict the cell set, publish nothing")
+    cells.add_argument("--validation", type=Path, help="a cell set of held-out fields: curves of it, the best state is kept")
     integrity = stages.add_parser("integrity", help="both modules of the visual integrity detector")
     for stage in (cells, integrity):
         stage.add_argument("--cells", type=Path, required=True, help="the cell set that `crops` has made")

@@ -25,7 +25,8 @@ from pathlib import Path
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.models.ensemble import read_ensemble, read_values, write_ensemble
 from hcpl_kernel.settings import from_mapping, read_json
-from tools.train.plan import CONFIG_SCHEMA, Candidate, MiniTraining, Plan, one_thread_each
+from tools.train.jobs import pool_of
+from tools.train.plan import CONFIG_SCHEMA, Candidate, MiniTraining, Plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def train_candidates(settings: CandidateTraining, work: Path, budget_minutes: fl
     whole = [candidate for candidate in settings.candidates if candidate.whole_fields]
     add_candidates(cells, work / "weights", work / "candidates")
     add_candidates(whole, work / "weights", work / "whole_image", alone=True)
-    with one_thread_each(processes) as pool:
+    with pool_of(processes) as pool:
         plan = Plan(mini, work, mini.scale(budget_minutes), pool)
         plan.begin()
         plan.run([plan.crops(whole_fields=True)] if whole else [])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.runtime.devices import memory_format
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,15 +66,16 @@ def augment_cells(cells: Tensor, bag: Tensor, bag_count: int, settings: Augmenta
         factor = torch.exp(torch.randn(bag_count, cells.shape[1]) * settings.gain).to(device)
         cells = (cells * factor[bag][:, :, None, None]).clamp(0, 1)
     if settings.cutout > 0:
-        cells = cells * _cutout_mask(count, side, settings).to(device)
-    return cells.contiguous(memory_format=torch.channels_last)
+        cells = cells * _cutout_mask(count, side, settings, device)
+    return cells.contiguous(memory_format=memory_format(device))
 
 
-def _cutout_mask(count: int, side: int, settings: AugmentationSettings) -> Tensor:
-    """(N, 1, S, S) float: 0 inside of the rectangles."""
-    centre = torch.rand(count, 2, 1)
-    half = torch.rand(count, 2, 1) * settings.cutout_side / 2
-    position = (torch.arange(side) + 0.5) / side
+def _cutout_mask(count: int, side: int, settings: AugmentationSettings, device: torch.device) -> Tensor:
+    """(N, 1, S, S) float: 0 inside of the rectangles. Drawn on the CPU, spread out on the device."""
+    centre = torch.rand(count, 2, 1).to(device)
+    half = (torch.rand(count, 2, 1) * settings.cutout_side / 2).to(device)
+    chosen = (torch.rand(count) < settings.cutout).to(device)
+    position = (torch.arange(side, device=device) + 0.5) / side
     inside = (position - centre).abs() < half
-    hit = inside[:, 0, :, None] & inside[:, 1, None, :] & (torch.rand(count) < settings.cutout)[:, None, None]
+    hit = inside[:, 0, :, None] & inside[:, 1, None, :] & chosen[:, None, None]
     return (~hit).float()[:, None]

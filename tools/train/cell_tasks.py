@@ -60,14 +60,14 @@ class CellBatch:
     """Cells as they are in the store, and their labels.
 
     Attributes:
-        crops: (n, S, S, 4) uint8.
+        crops: (n, S, S, 4) uint8; a tensor, which processes share without a copy.
         bag: (n,) int64, the image of each cell, 0 to the number of images less 1.
         image_labels: (B, 19) float32.
         cell_labels: (n, 19) float32, soft.
         side: px at which the network sees them; None is its input size.
     """
 
-    crops: NDArray[np.uint8]
+    crops: Tensor
     bag: Tensor
     image_labels: Tensor
     cell_labels: Tensor
@@ -140,7 +140,7 @@ class CellSampler:
         else:
             cell_labels = np.concatenate([self._labels[cells.first[field] + rows] for field, rows in parts])
         return CellBatch(
-            crops=np.concatenate([cells.crops(field)[rows] for field, rows in parts]),
+            crops=torch.from_numpy(np.concatenate([cells.crops(field)[rows] for field, rows in parts])),
             bag=torch.from_numpy(np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts])),
             image_labels=torch.from_numpy(image_labels),
             cell_labels=torch.from_numpy(cell_labels.astype(np.float32)),
@@ -172,10 +172,9 @@ class _CellTask:
 
     def _inputs(self, batch: CellBatch, device: torch.device) -> tuple[Tensor, Tensor]:
         """The network's augmented input, and the cells' bags."""
-        bag = batch.bag.to(device)
         spec = self._spec if batch.side is None else dataclasses.replace(self._spec, input_size=batch.side)
         inputs = network_input(batch.crops, spec, device)
-        return augment_cells(inputs, bag, len(batch.image_labels), self._augmentation), bag
+        return augment_cells(inputs, batch.bag, len(batch.image_labels), self._augmentation), batch.bag
 
 
 class DualStreamTask(_CellTask):
@@ -194,8 +193,8 @@ class DualStreamTask(_CellTask):
         inputs, bag = self._inputs(batch, device)
         weights = self._weights.to(device)
         logit_image, logit_cell = module(inputs, bag, len(batch.image_labels))
-        image = weighted_bce(logit_image, batch.image_labels.to(device), weights)
-        cell = weighted_bce(logit_cell, batch.cell_labels.to(device), weights)
+        image = weighted_bce(logit_image, batch.image_labels, weights)
+        cell = weighted_bce(logit_cell, batch.cell_labels, weights)
         return {"loss": self._loss.image * image + self._loss.cell * cell, "image": image, "cell": cell}
 
 
@@ -213,7 +212,7 @@ class SingleCellTask(_CellTask):
     def losses(self, module: nn.Module, batch: CellBatch, device: torch.device) -> dict[str, Tensor]:
         """Both losses and their weighted sum."""
         inputs, _ = self._inputs(batch, device)
-        weights, targets = self._weights.to(device), batch.cell_labels.to(device)
+        weights, targets = self._weights.to(device), batch.cell_labels
         logits = module(inputs)
         entropy = weighted_bce(logits, targets, weights)
         focal = focal_loss(logits, targets, weights, self._loss.gamma)

@@ -26,9 +26,10 @@ from tools.train.cell_augmentation import AugmentationSettings
 from tools.train.cell_set import CellSet, assign_folds
 from tools.train.cell_tasks import CellSampler, DualStreamTask, GrowthSettings, LossSettings, SingleCellTask, spec_identity
 from tools.train.descriptor_normalisation import fold_classifiers, standardise_classifiers
-from tools.train.loop import RunSettings, Task, fit
+from tools.train.loop import RunSettings, Task, fit, preferred_device
 from tools.train.predictions import predict_fields, predicted
 from tools.train.publish import publish_module
+from tools.train.validating import ImageValidation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,13 @@ class CellTraining:
 
 
 def train_cells(
-    settings: CellTraining, cells: CellSet, work: Path, weights: Path, labels: Path | None, predict: str | None
+    settings: CellTraining,
+    cells: CellSet,
+    work: Path,
+    weights: Path,
+    labels: Path | None,
+    predict: str | None,
+    validation: CellSet | None = None,
 ) -> None:
     """Train one classifier, going on where an earlier run stopped.
 
@@ -99,6 +106,7 @@ def train_cells(
         labels: soft labels of the cells from `tools.relabel`; None inherits the image's.
         predict: None trains on all fields and publishes. "out-of-fold" trains one network per fold and predicts the fields
             that it has not seen; "in-sample" trains on all and predicts all. Neither publishes.
+        validation: fields that no network learns from; the state that is best on them is what is published or predicts.
     """
     spec = settings.spec(weights)
     soft = None if labels is None else np.load(labels, mmap_mode="r")
@@ -114,14 +122,16 @@ def train_cells(
         "growth": dataclasses.asdict(settings.growth),
         "pretrained": settings.pretrained,
     }
+    measure = None if validation is None else ImageValidation(validation, spec, preferred_device(settings.run.accelerator))
+    identity |= {} if measure is None else {"validation": measure.identity}
     everything = np.arange(len(cells.ids))
     home = work / spec.name
     if predict is None:
-        module, figures = _train(settings, spec, cells, everything, soft, identity, home / "all")
+        module, figures = _train(settings, spec, cells, everything, soft, identity, home / "all", measure)
         _publish(settings, spec, module, figures, cells, labels, weights)
     elif predict == "in-sample":
-        module, _ = _train(settings, spec, cells, everything, soft, identity, home / "all")
-        predict_fields(module, spec, cells, everything, home / "predictions", "all", False, _device(settings.run))
+        module, _ = _train(settings, spec, cells, everything, soft, identity, home / "all", measure)
+        predict_fields(module, spec, cells, everything, home / "predictions", "all", False, preferred_device(settings.run.accelerator))
     elif predict == "out-of-fold":
         fold = assign_folds(cells.image_labels, list(cells.groups), settings.folds, settings.fold_seed)
         for number in range(settings.folds):
@@ -130,8 +140,8 @@ def train_cells(
                 continue
             named = {**identity, "fold": [number, settings.folds, settings.fold_seed]}
             seen, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            module, _ = _train(settings, spec, cells, seen, soft, named, home / f"fold_{number}")
-            predict_fields(module, spec, cells, held_out, home / "predictions", part, True, _device(settings.run))
+            module, _ = _train(settings, spec, cells, seen, soft, named, home / f"fold_{number}", measure)
+            predict_fields(module, spec, cells, held_out, home / "predictions", part, True, preferred_device(settings.run.accelerator))
     else:
         raise SettingsError(f"predict {predict!r}, expected out-of-fold or in-sample")
 
@@ -172,6 +182,7 @@ def _train(
     labels: NDArray[np.floating] | None,
     identity: Mapping[str, Any],
     folder: Path,
+    validation: ImageValidation | None,
 ) -> tuple[CellNetwork, dict[str, float]]:
     torch.manual_seed(settings.run.seed)
     module = build(spec)
@@ -185,14 +196,9 @@ def _train(
         task = DualStreamTask(*shared, images=settings.images, most=settings.cells)
     else:
         task = SingleCellTask(*shared, count=settings.batch)
-    figures = fit(task, settings.run, folder)
+    figures = fit(task, settings.run, folder, validation)
     fold_classifiers(module)
     return module, figures
-
-
-def _device(run: RunSettings) -> torch.device:
-    wants_gpu = run.accelerator == "cuda" or (run.accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if wants_gpu else "cpu")
 
 
 def _publish(
@@ -217,4 +223,7 @@ def _publish(
         f"{run.devices} device(s), {platform.machine()}",
         "last_loss": figures["loss"],
     }
+    if "validation" in figures:
+        mean, step = round(figures["validation"], 4), round(figures["step"])
+        provenance["validation"] = f"mean average precision by image {mean}, best of all measured states, after {step} steps"
     publish_module(weights, spec.file, module, settings.weights_dtype, ("networks", spec.name), {"provenance": provenance})

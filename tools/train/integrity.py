@@ -102,7 +102,7 @@ class CompletenessTask:
         if len(sample) == 0 or sample.mean() < 0.1:
             raise InputError(f"{cells.folder}: nearly all cells touch the frame; there is nothing to cut")
 
-    def batch(self, step: int, rank: int, world: int) -> tuple[NDArray[np.uint8], Tensor]:
+    def batch(self, step: int, rank: int, world: int) -> tuple[Tensor, Tensor]:
         """Cut crops (n, S, S, 4) uint8 and their bands (n,) int64."""
         rng = np.random.default_rng([self._seed, step, rank])
         rows: list[int] = []
@@ -115,12 +115,11 @@ class CompletenessTask:
             crop, fraction = cut_crop(self._cells.crops(field)[row - self._cells.first[field]], rng)
             crops.append(crop)
             bands.append(band_of(fraction))
-        return np.stack(crops), torch.from_numpy(np.array(bands, np.int64))
+        return torch.from_numpy(np.stack(crops)), torch.from_numpy(np.array(bands, np.int64))
 
-    def losses(self, module: nn.Module, batch: tuple[NDArray[np.uint8], Tensor], device: torch.device) -> dict[str, Tensor]:
+    def losses(self, module: nn.Module, batch: tuple[Tensor, Tensor], device: torch.device) -> dict[str, Tensor]:
         """Cross-entropy over the four bands, and the accuracy."""
         crops, bands = batch
-        bands = bands.to(device)
         alone = torch.arange(len(crops), device=device)
         inputs = augment_cells(network_input(crops, self._spec, device), alone, len(crops), self._augmentation)
         logits = module(inputs).float()

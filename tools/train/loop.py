@@ -3,6 +3,9 @@
 What happens in a step depends on the settings, the seed and the step's number only: the batch, the augmentation and the
 learning rate are functions of them, and the global generator is seeded again for each step. A checkpoint is therefore
 the weights, the optimiser's state and a number, and a resumed run equals an uninterrupted one.
+
+Where there is a validation, it measures the network some times over the run, the first time early. The best state is kept
+(`best.pt`), and is what the training ends with.
 """
 
 from __future__ import annotations
@@ -14,22 +17,26 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from hcpl_kernel.errors import HcplError, SettingsError
 from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from hcpl_kernel.runtime.process_tuning import keep_freed_memory
+from tools.train.feeding import feed
+from tools.train.speed import AUTO, PRECISIONS, facts, tuning
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+Validation = Callable[[nn.Module], dict[str, float]]
+"""Measures a module and leaves it as it is: figures by name, of which the highest "mean" is the best."""
+EARLY = 0.05
+"""Share of the steps after which a network is measured for the first time (our choice), so that a fault shows early."""
 
 
 class TrainingError(HcplError):
@@ -46,14 +53,16 @@ class RunSettings:
         warmup: share of the steps over which the rate rises linearly from 0. Our choice.
         weight_decay: decoupled (AdamW); 0 is plain Adam, as in the paper.
         clip: largest norm of the gradient. Our choice.
-        precision: "32-true", "bf16-mixed" or "16-mixed" (Lightning Fabric's names).
+        precision: "32-true", "bf16-mixed" or "16-mixed" (Lightning Fabric's names); "auto": what the device is best at.
         accelerator: "auto", "cpu" or "cuda".
         devices: how many; several work data-parallel, each with its own batches.
         threads: CPU threads of the process; two processes of one thread are faster than one of two.
-        workers: processes that prepare batches; 0 prepares them in the training process.
+        workers: processes that prepare batches; 0 prepares them in a thread of the training process.
+        compiled: whether the network is compiled (`torch.compile`): pays on long trainings with batches of one size.
         seed: of everything random.
         log_every: steps between two rows of `curve.csv` (means over those steps).
         checkpoint_every: steps between two checkpoints.
+        validations: times that the network is measured, where there is a validation.
     """
 
     steps: int
@@ -69,12 +78,15 @@ class RunSettings:
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 250
+    validations: int = 10
+    compiled: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise SettingsError(f"run.precision {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
-        if min(self.steps, self.devices, self.threads, self.log_every, self.checkpoint_every) < 1 or self.workers < 0:
-            raise SettingsError("run: steps, devices, threads, log_every and checkpoint_every must be positive")
+        if self.precision not in (AUTO, *PRECISIONS):
+            raise SettingsError(f"run.precision {self.precision!r}, expected one of {', '.join((AUTO, *PRECISIONS))}")
+        counts = (self.steps, self.devices, self.threads, self.log_every, self.checkpoint_every, self.validations)
+        if min(counts) < 1 or self.workers < 0:
+            raise SettingsError("run: steps, devices, threads, log_every, checkpoint_every, validations must be positive")
         if not (self.learning_rate > 0 and 0 <= self.warmup < 1 and self.clip > 0 and self.weight_decay >= 0):
             raise SettingsError("run: learning_rate and clip must be positive, warmup in [0, 1)")
 
@@ -95,19 +107,24 @@ class Task(Protocol):
         """The batch of a step on one of `world` devices, in CPU memory; a function of the arguments only."""
 
     def losses(self, module: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
-        """Scalars by name; "loss" is minimised, the others are only logged. Random numbers are torch's global ones."""
+        """Scalars by name; "loss" is minimised, the others are only logged. Random numbers are torch's global ones.
+
+        The batch's tensors are on the device.
+        """
 
 
-def fit(task: Task, run: RunSettings, folder: Path) -> dict[str, float]:
+def fit(task: Task, run: RunSettings, folder: Path, validation: Validation | None = None) -> dict[str, float]:
     """Train a task's module in place, from its last checkpoint if there is one.
 
     Args:
         task: what is trained.
         run: how.
-        folder: gets `checkpoint.pt`, `curve.csv` and `curve.png`.
+        folder: gets `checkpoint.pt`, `curve.csv` and `curve.png`; with a validation `validation.csv` and `best.pt`.
+        validation: measures the module at :func:`validation_steps`; the module ends as it was when it was best.
 
     Returns:
-        The last logged means by name, and "seconds" of training over all parts of the run.
+        The last logged means by name, and "seconds" of training over all parts of the run; with a validation the "step"
+        of the best state and its "validation".
 
     Raises:
         TrainingError: if the loss is not finite, or the folder's checkpoint is of another training.
@@ -115,28 +132,29 @@ def fit(task: Task, run: RunSettings, folder: Path) -> dict[str, float]:
     keep_freed_memory()
     torch.set_num_threads(run.threads)
     fabric = _fabric(run.accelerator, run.devices, run.precision)
+    chosen = tuning(facts(fabric.device))
+    fused = chosen.fused_optimizer and run.precision != "16-mixed"
     folder.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in task.module.parameters() if p.requires_grad]
+    if run.compiled:
+        task.module.compile()
     module, optimizer = fabric.setup(
-        task.module.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        torch.optim.AdamW(parameters, lr=run.learning_rate, weight_decay=run.weight_decay),
+        task.module.to(memory_format=chosen.memory_format),  # type: ignore[call-overload]
+        torch.optim.AdamW(parameters, lr=run.learning_rate, weight_decay=run.weight_decay, fused=fused or None),
     )
     module.train()
     fingerprint = _fingerprint(task, run)
     step, seconds = _restore(folder, fingerprint, task.module, optimizer, fabric.device)
     curve = Curve(folder / "curve.csv", keep_until=step)
-    loader = DataLoader(
-        _Steps(task, fabric.global_rank, fabric.world_size),
-        batch_size=None,
-        sampler=range(step, run.steps),
-        num_workers=run.workers,
-        collate_fn=_as_it_is,
-    )
+    measured = Curve(folder / "validation.csv", keep_until=step)
+    measure_at = validation_steps(run) if validation is not None else frozenset()
+    make = partial(_batch, task, fabric.global_rank, fabric.world_size)
+    batches = feed(make, range(step, run.steps), run.workers, fabric.device)
     sums: dict[str, Tensor] = {}
     start = time.perf_counter() - seconds
     rows_since = 0
     bar = tqdm(total=run.steps, initial=step, desc=folder.name, unit="step", disable=None if fabric.is_global_zero else True)
-    for batch in loader:
+    for batch in batches:
         torch.manual_seed(_step_seed(run.seed, step, fabric.global_rank))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(run, step)
@@ -155,6 +173,13 @@ def fit(task: Task, run: RunSettings, folder: Path) -> dict[str, float]:
                 raise _diverged(folder, f"the loss is {means['loss']} at step {step}")
             curve.append(step, learning_rate(run, step - 1), time.perf_counter() - start, means)
             sums, rows_since = {}, 0
+        if validation is not None and step in measure_at:
+            if fabric.is_global_zero:
+                figures = validation(task.module)
+                task.module.train()
+                measured.append(step, learning_rate(run, step - 1), time.perf_counter() - start, figures)
+                _keep_best(folder, fingerprint, task.module, step, figures["mean"])
+            fabric.barrier()
         if (step % run.checkpoint_every == 0 or step == run.steps) and fabric.is_global_zero:
             if not all(bool(parameter.isfinite().all()) for parameter in parameters):
                 raise _diverged(folder, f"parameters are not finite at step {step}")
@@ -171,8 +196,42 @@ def fit(task: Task, run: RunSettings, folder: Path) -> dict[str, float]:
     fabric.barrier()
     if fabric.is_global_zero:
         curve.draw(folder / "curve.png")
+    figures = curve.last()
+    if validation is not None:
+        best = _read_best(folder, fingerprint, fabric.device)
+        if best is not None:
+            task.module.load_state_dict(best["module"])
+            figures |= {"step": float(best["step"]), "validation": best["value"]}
     task.module.eval()
-    return curve.last()
+    return figures
+
+
+def validation_steps(run: RunSettings) -> frozenset[int]:
+    """After which steps a network is measured: early, then evenly to the last."""
+    evenly = {round(run.steps * k / run.validations) for k in range(1, run.validations + 1)}
+    return frozenset({max(1, round(EARLY * run.steps)), *evenly} - {0})
+
+
+def _keep_best(folder: Path, fingerprint: str, module: nn.Module, step: int, value: float) -> None:
+    """Keep the module's state if it is the first or better than what is kept."""
+    kept = _read_best(folder, fingerprint, torch.device("cpu"))
+    if kept is not None and not value > kept["value"]:
+        return
+    state = {"fingerprint": fingerprint, "step": step, "value": value, "module": module.state_dict()}
+    with atomic_path(folder / "best.pt") as temporary:
+        torch.save(state, temporary)
+
+
+def _read_best(folder: Path, fingerprint: str, device: torch.device) -> dict[str, Any] | None:
+    path = folder / "best.pt"
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state if state["fingerprint"] == fingerprint else None
+
+
+def _batch(task: Task, rank: int, world: int, step: int) -> Any:
+    return task.batch(step, rank, world)
 
 
 def _diverged(folder: Path, what: str) -> TrainingError:
@@ -189,6 +248,8 @@ def is_main_process() -> bool:
 @cache
 def _fabric(accelerator: str, devices: int, precision: str) -> Fabric:
     """The launched Fabric; one for all trainings of a process, because processes are started only once."""
+    if precision == AUTO:
+        precision = tuning(facts(preferred_device(accelerator))).precision
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
@@ -197,6 +258,12 @@ def _fabric(accelerator: str, devices: int, precision: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def preferred_device(accelerator: str) -> torch.device:
+    """Where a training with this `run.accelerator` computes."""
+    wants_gpu = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if wants_gpu else "cpu")
 
 
 def learning_rate(run: RunSettings, step: int) -> float:
@@ -252,20 +319,6 @@ class Curve:
         axes.legend()
         with atomic_path(path) as temporary:
             FigureCanvasAgg(figure).print_png(str(temporary))
-
-
-class _Steps(Dataset):
-    """The batches by step, for a loader with worker processes."""
-
-    def __init__(self, task: Task, rank: int, world: int) -> None:
-        self.task, self.rank, self.world = task, rank, world
-
-    def __getitem__(self, step: int) -> Any:
-        return self.task.batch(step, self.rank, self.world)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from hcpl_kernel.models.ensemble import read_ensemble
-from tools.train.plan import MiniTraining, Plan, one_thread_each
+from tools.train.jobs import pool_of
+from tools.train.plan import MiniTraining, Plan
 
 ROUNDS = 2
 
@@ -29,7 +30,7 @@ def train_mini(settings: MiniTraining, work: Path, budget_minutes: float | None,
         TrainingError: if a job failed; its output is in `<work>/logs`.
     """
     start = time.time()
-    with one_thread_each(processes) as pool:
+    with pool_of(processes) as pool:
         plan = Plan(settings, work, settings.scale(budget_minutes), pool)
         plan.begin()
         plan.run([plan.simulate(processes)])

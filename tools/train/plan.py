@@ -5,13 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
+from concurrent.futures import Executor
 from functools import partial
-from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +19,9 @@ from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.settings import from_mapping, read_json
 from tools.relabel import RelabelSettings
+from tools.train.jobs import Job, execute
 from tools.train.loop import TrainingError
+from tools.train.publish import untrained
 
 CONFIG_SCHEMA = 1
 FEWEST_STEPS = 4
@@ -103,16 +101,6 @@ class Candidate:
     whole_fields: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A command: it is done when `done` exists, and resumes by itself where that is absent."""
-
-    name: str
-    module: str
-    arguments: list[str]
-    done: Path
-
-
 class Plan:
     """The jobs and their files."""
 
@@ -132,13 +120,7 @@ class Plan:
             file.write(content)
         target = self._weights / "ensemble.json"
         if not target.is_file():
-            values = json.loads(Path(self._settings.ensemble).read_text())
-            integrity = values["integrity"]
-            for part in (*values["segmentation"].values(), *integrity.values(), *values["networks"]):
-                kept = {k: v for k, v in part.get("provenance", {}).items() if k in ("stands_for", "parameters", "family")}
-                part.update(sha256=None, trained=False, provenance=kept)
-            values.pop("calibration", None)  # of other networks
-            values["provenance"].pop("caution", None)  # has their figures
+            values = untrained(json.loads(Path(self._settings.ensemble).read_text()))
             write_ensemble(target, values)
 
     def simulate(self, jobs: int) -> Job:
@@ -211,7 +193,7 @@ class Plan:
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run the jobs that are not done, as many at a time as the pool has processes."""
-        todo = [job for job in jobs if not job.done.is_file()]
+        todo = [job for job in jobs if not job.is_done]
         codes = list(self._pool.map(partial(execute, self._work / "logs"), todo))
         failed = [job.name for job, code in zip(todo, codes, strict=True) if code]
         if failed:
@@ -257,22 +239,6 @@ class Plan:
 
     def _job(self, name: str, module: str, arguments: list[str]) -> Job:
         return Job(name, module, arguments, self._work / "done" / name)
-
-
-def one_thread_each(processes: int) -> ProcessPoolExecutor:
-    """A pool of fresh processes, each of one thread on CPUs: two such are faster than one of two threads."""
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
-
-
-def execute(logs: Path, job: Job) -> int:
-    """Run one job to its end, in a process that has loaded the libraries once for all its jobs; the exit code."""
-    command = import_module(job.module).main
-    with open(logs / f"{job.name}.log", "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
-        code = command(job.arguments)
-    if code == 0:
-        job.done.touch()
-    return code
 
 
 def _name(network: str | Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ from hcpl_kernel.models.manifest import record
 from hcpl_kernel.runtime.atomic import atomic_path
 from tools.train.loop import is_main_process
 
+KEPT = ("stands_for", "parameters", "family", "gmac", "base_weights", "base_licence", "choices")
+"""What a part's provenance says of its architecture, whoever trained it."""
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -79,6 +82,21 @@ def enter(weights: Path, file: str, part: tuple[str, ...], changes: Mapping[str,
         provenance = {**target.get("provenance", {}), **changes.get("provenance", {})}
         target.update({**changes, "file": file, "sha256": entry.sha256, "trained": True, "provenance": provenance})
         write_ensemble(path, values)
+
+
+def untrained(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `ensemble.json` as a training begins with it: no part is trained, and nothing is said of weights.
+
+    Args:
+        values: the content for a trained or an untrained ensemble; stays as it is.
+    """
+    begun: dict[str, Any] = copy.deepcopy(dict(values))
+    for part in (*begun["segmentation"].values(), *begun["integrity"].values(), *begun["networks"]):
+        kept = {k: v for k, v in part.get("provenance", {}).items() if k in KEPT}
+        part.update(sha256=None, trained=False, provenance=kept)
+    begun.pop("calibration", None)  # of other networks
+    begun["provenance"].pop("caution", None)  # has their figures
+    return begun
 
 
 def _find(values: dict[str, Any], part: tuple[str, ...]) -> dict[str, Any] | None:

@@ -89,7 +89,7 @@ class SegmentationTask:
 
     def losses(self, module: nn.Module, batch: tuple[Tensor, Tensor], device: torch.device) -> dict[str, Tensor]:
         """Cross-entropy, Dice and their sum."""
-        images, classes = (tensor.to(device, non_blocking=True) for tensor in batch)
+        images, classes = batch
         logits = module(images).float()
         entropy = functional.cross_entropy(logits, classes, weight=self._weights.to(logits.device))
         dice = dice_loss(logits, classes)

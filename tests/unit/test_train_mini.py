@@ -13,8 +13,8 @@ from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.settings import from_mapping, read_json
 from tools.train.candidates import CandidateTraining, add_candidates, train_candidates
-from tools.train.loop import TrainingError
 from tools.train.jobs import Job
+from tools.train.loop import TrainingError
 from tools.train.plan import Candidate, MiniTraining, Plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +77,7 @@ def test_finished_jobs_are_not_repeated_and_failed_ones_are_named(settings: Mini
     with pytest.raises(TrainingError, match="failed: relabelling"):
         plan.run([bad])
     assert "holds no finished cell set" in (tmp_path / "logs" / "relabelling.log").read_text()
-    (tmp_path / "b").write_text("{\"key\": \"\"}")
+    (tmp_path / "b").write_text('{"key": ""}')
     plan.run([bad])  # its mark is there, so it is not run
 
 

@@ -2,12 +2,14 @@
 
 Stages: `segmentation` (both networks), `crops` (a cell set from fields and a table of labels), `cells` (one classifier),
 `integrity` (both VID modules), `mini` (all of them in order, on simulated fields, from nothing to a weights folder),
-`candidates` (networks in addition to those of `mini`, to choose from and to compare with).
+`candidates` (networks in addition to those of `mini`, to choose from and to compare with), `full` (from own images and a
+table of labels to a weights folder: all of it, with one command).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -17,14 +19,18 @@ from hcpl_kernel.errors import HcplError
 from hcpl_kernel.settings import from_mapping, read_json
 
 CONFIG_SCHEMA = 1
+ROOT = Path(__file__).resolve().parents[2]
 MINI_CONFIGS = Path(__file__).parent / "configs" / "mini"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage; 0 done, 2 bad use or input."""
     options = _parser().parse_args(arguments)
-    options.weights = options.weights or options.work / "weights"
     try:
+        if options.stage == "full":
+            _full(options)
+            return 0
+        options.weights = options.weights or options.work / "weights"
         values = read_json(options.config, CONFIG_SCHEMA)
         values.pop("schema")
         _run(options, values)
@@ -73,6 +79,16 @@ def _run(options: argparse.Namespace, values: dict[str, Any]) -> None:
         train_mini(from_mapping(MiniTraining, values, where), options.work, options.budget_minutes, options.processes)
 
 
+def _full(options: argparse.Namespace) -> None:
+    from tools.train.road.driving import RoadSettings, drive, next_commands
+
+    names = {field.name for field in dataclasses.fields(RoadSettings)}
+    settings = RoadSettings(**{name: value for name, value in vars(options).items() if name in names})
+    drive(settings, options.check)
+    if not options.check:
+        print(next_commands(settings))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.train", description=(__doc__ or "").split("\n")[0])
     stages = parser.add_subparsers(dest="stage", required=True)
@@ -96,9 +112,37 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--config", type=Path, required=default is None, default=default, help="JSON file of settings")
         stage.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints and curves")
         stage.add_argument("--weights", type=Path, help="folder that gets the trained weights (default: WORK/weights)")
-        cores = len(os.sched_getaffinity(0))
-        stage.add_argument("--processes", type=int, default=cores, help="processes of one thread each")
+        stage.add_argument("--processes", type=int, default=_cores(), help="processes of one thread each")
+    _add_full(stages.add_parser("full", help="a weights folder from your images and labels, with one command"))
     return parser
+
+
+def _add_full(full: argparse.ArgumentParser) -> None:
+    full.add_argument("--data", type=Path, required=True, help="train.csv (ID,Label) and train/<ID>_<channel>.png")
+    full.add_argument("--work", type=Path, required=True, help="folder for everything; the weights come into WORK/weights")
+    full.add_argument("--recipe", default="paper", help="day, week, paper, or a JSON file with a recipe (default: paper)")
+    full.add_argument("--networks", type=_names, metavar="NAME,...", help="these instead of the recipe's")
+    full.add_argument(
+        "--ensemble", type=Path, default=ROOT / "weights" / "full", help="weights folder that describes the networks"
+    )
+    full.add_argument(
+        "--segmentation", type=Path, metavar="DIR", help="weights folder that finds the cells (default: ENSEMBLE)"
+    )
+    full.add_argument("--masks", type=Path, metavar="DIR", help="<ID>_cells.png maps, instead of finding the cells")
+    full.add_argument("--pixel-size", type=float, default=0.08, metavar="UM", help="um per pixel (default %(default)s)")
+    full.add_argument("--group-column", help="of train.csv: its fields stay on one side of the split")
+    full.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    full.add_argument("--processes", type=int, default=_cores(), help="trainings at a time on CPUs; on GPUs one on each")
+    full.add_argument("--price", type=float, metavar="P", help="per GPU hour: the projection tells the costs")
+    full.add_argument("--check", action="store_true", help="look at the data, tell what it would take, and stop")
+
+
+def _names(given: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

@@ -131,7 +131,9 @@ def train_cells(
         _publish(settings, spec, module, figures, cells, labels, weights)
     elif predict == "in-sample":
         module, _ = _train(settings, spec, cells, everything, soft, identity, home / "all", measure)
-        predict_fields(module, spec, cells, everything, home / "predictions", "all", False, preferred_device(settings.run.accelerator))
+        predict_fields(
+            module, spec, cells, everything, home / "predictions", "all", False, preferred_device(settings.run.accelerator)
+        )
     elif predict == "out-of-fold":
         fold = assign_folds(cells.image_labels, list(cells.groups), settings.folds, settings.fold_seed)
         for number in range(settings.folds):
@@ -141,7 +143,9 @@ def train_cells(
             named = {**identity, "fold": [number, settings.folds, settings.fold_seed]}
             seen, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             module, _ = _train(settings, spec, cells, seen, soft, named, home / f"fold_{number}", measure)
-            predict_fields(module, spec, cells, held_out, home / "predictions", part, True, preferred_device(settings.run.accelerator))
+            predict_fields(
+                module, spec, cells, held_out, home / "predictions", part, True, preferred_device(settings.run.accelerator)
+            )
     else:
         raise SettingsError(f"predict {predict!r}, expected out-of-fold or in-sample")
 

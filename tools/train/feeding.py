@@ -16,9 +16,7 @@ AHEAD = 2
 """Batches that are on the device or on their way to it while a step computes (our choice; each takes its memory there)."""
 
 
-def feed(
-    make: Callable[[int], Any], steps: Iterable[int], workers: int, device: torch.device
-) -> Generator[Any, None, None]:
+def feed(make: Callable[[int], Any], steps: Iterable[int], workers: int, device: torch.device) -> Generator[Any, None, None]:
     """The batches of some steps, in their order, with their tensors on a device.
 
     A thread keeps `AHEAD` batches ready. They are made in `workers` processes, of which each prepares whole batches, or
@@ -57,9 +55,7 @@ def on_device(batch: Any, device: torch.device) -> Any:
     return _changed(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def _made(
-    make: Callable[[int], Any], steps: list[int], workers: int, pinned: bool
-) -> Iterator[Callable[[], Any]]:
+def _made(make: Callable[[int], Any], steps: list[int], workers: int, pinned: bool) -> Iterator[Callable[[], Any]]:
     """For every step what fetches its batch."""
     if workers == 0:
         for step in steps:

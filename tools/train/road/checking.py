@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.classes import ClassList
-from hcpl_kernel.errors import FieldError, HcplError, InputError
+from hcpl_kernel.errors import FieldError, InputError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.locate import locate_fields
@@ -25,13 +25,17 @@ from hcpl_kernel.fields.readers import field_size, read_field
 
 SAMPLE = 200
 """Fields whose pixels are read, evenly taken (our choice): some minutes for any data set."""
+LEAST_SIDE, MOST_SIDE = 64, 8192
+"""Of an image, px."""
+PNG_TAIL = 64
+"""Bytes in which the last chunk of a PNG is looked for; some programs write a few behind it."""
 MOST_LOST = 0.1
 """Share of the fields of the table that may be unusable (our choice): with more, the set is not what was meant."""
 FEWEST_FIELDS = 10
 """Fields of a class below which its figures mean little (our choice)."""
 GROUP_COLUMNS = ("antibody", "antibody id", "antibody_id", "gene", "ensembl_id", "ensembl_ids", "cell line", "cell_line")
-"""Columns by which fields are kept together, in this order, in any case of letters (our choice): fields of one antibody, gene
-or cell line look alike, so that a network that has learned from some of them is not tested by the others."""
+"""Columns by which fields are kept together, in this order, in any case of letters (our choice): fields of one antibody,
+gene or cell line look alike, so that a network that has learned from some of them is not tested by the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +102,9 @@ def check_data(data: Path, classes: ClassList, fewest: int, group_column: str | 
     """
     table = data / "train.csv"
     if not table.is_file():
-        raise InputError(f"{data} has no train.csv; expected the competition's layout: train.csv with ID,Label and train/*.png")
+        raise InputError(
+            f"{data} has no train.csv; expected the competition's layout: train.csv with ID,Label and train/*.png"
+        )
     images = data / "train" if (data / "train").is_dir() else data
     rows, columns = _read(table)
     findings: list[Finding] = []
@@ -137,7 +143,9 @@ def _read(table: Path) -> tuple[list[dict[str, str]], list[str]]:
         raise InputError(f"{table} is not a readable table ({error}); expected a CSV with the columns ID,Label") from error
     missing = [name for name in ("ID", "Label") if name not in columns]
     if missing:
-        raise InputError(f"{table} has no column {missing[0]!r}; expected ID and Label, found {', '.join(columns) or 'nothing'}")
+        raise InputError(
+            f"{table} has no column {missing[0]!r}; expected ID and Label, found {', '.join(columns) or 'nothing'}"
+        )
     return rows, columns
 
 
@@ -151,7 +159,11 @@ def _group_column(columns: Sequence[str], wanted: str | None, table: Path) -> st
 
 
 def _labels(
-    rows: Sequence[dict[str, str]], columns: Sequence[str], group_column: str | None, classes: ClassList, findings: list[Finding]
+    rows: Sequence[dict[str, str]],
+    columns: Sequence[str],
+    group_column: str | None,
+    classes: ClassList,
+    findings: list[Finding],
 ) -> tuple[dict[str, list[bool]], dict[str, str]]:
     """Labels and group of every field whose row can be used."""
     labels: dict[str, list[bool]] = {}
@@ -164,7 +176,9 @@ def _labels(
         texts = [text.strip() for text in (row["Label"] or "").split("|") if text.strip()]
         wrong = [text for text in texts if not (text.isdecimal() and int(text) < len(classes))]
         if wrong:
-            findings.append(Finding(True, "unknown label", name, f"{wrong[0]!r}, expected class ids {classes.range} and | between"))
+            findings.append(
+                Finding(True, "unknown label", name, f"{wrong[0]!r}, expected class ids {classes.range} and | between")
+            )
             continue
         if not texts:
             findings.append(Finding(False, "empty label", name, "the row names no class; the field is left out"))
@@ -182,15 +196,32 @@ def _look_at_header(files: FieldFiles) -> list[Finding]:
     missing = [channel for channel in CHANNELS if files.reader == "planes" and files.paths.get(channel) is None]
     if missing:
         return [Finding(False, "channel missing", files.id, f"no {', '.join(missing)}; the field is left out")]
-    try:
-        size = field_size(files)
-    except HcplError as error:
-        return [Finding(False, "unreadable", files.id, f"{error}; the field is left out")]
-    if size is None:
-        return [Finding(False, "unreadable", files.id, "the header gives no size; the field is left out")]
-    if not all(64 <= side <= 8192 for side in size):
-        return [Finding(False, "unusual size", files.id, f"{size[0]} x {size[1]} px, expected 64 to 8192; the field is left out")]
+    sizes = {}
+    for channel, path in files.paths.items():
+        size = field_size(FieldFiles(files.id, {channel: path}, files.reader, files.channels))
+        if size is None or _is_cut_png(path):
+            what = "the header gives no size" if size is None else "the PNG ends before its end"
+            return [Finding(False, "unreadable", files.id, f"{channel}: {what}; the field is left out")]
+        if not all(LEAST_SIDE <= side <= MOST_SIDE for side in size):
+            text = f"{channel} is {size[0]} x {size[1]} px, expected {LEAST_SIDE} to {MOST_SIDE}; the field is left out"
+            return [Finding(False, "unusual size", files.id, text)]
+        sizes[channel] = size
+    if len(set(sizes.values())) > 1:
+        text = ", ".join(f"{channel} {size[0]} x {size[1]}" for channel, size in sizes.items())
+        return [Finding(False, "channels of different sizes", files.id, f"{text} px; the field is left out")]
     return []
+
+
+def _is_cut_png(path: object) -> bool:
+    """Whether a PNG is without its last chunk, as a download that broke off leaves it."""
+    if not isinstance(path, Path) or path.suffix.lower() != ".png":
+        return False
+    try:
+        with open(path, "rb") as file:
+            file.seek(-PNG_TAIL, 2)
+            return b"IEND" not in file.read()
+    except OSError:
+        return True
 
 
 def _look_at_pixels(files: FieldFiles) -> list[Finding]:

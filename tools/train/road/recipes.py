@@ -177,9 +177,9 @@ class Trainings:
         return {**values, **self._recipe.settings.get("cells", {})}
 
     def _with_run(self, values: dict[str, Any], steps: int) -> dict[str, Any]:
-        device = (
-            {"accelerator": "cuda"} if self._on_gpu else {"accelerator": "cpu", "workers": 0, "threads": 1, "precision": "auto"}
-        )
+        device: dict[str, Any] = {"accelerator": "cuda"}
+        if not self._on_gpu:
+            device = {"accelerator": "cpu", "workers": 0, "threads": 1, "precision": "auto"}
         run = {**values["run"], **device, "steps": steps, "validations": self._recipe.validations}
         often = max(1, min(values["run"].get("checkpoint_every", 2000), steps // 4))
         log = max(1, min(values["run"].get("log_every", 50), steps // 20))

@@ -38,7 +38,9 @@ class Split:
     @property
     def text(self) -> str:
         """In words."""
-        how = f"by {self.by}: none is on two sides" if self.by else "by field, as the table has no antibody, gene or cell line"
+        how = (
+            f"by {self.by}: none is on two sides" if self.by else "by field, as the table has no antibody, gene or cell line"
+        )
         return "{} fields train, {} validate, {} are held out; split ".format(*self.fields) + how
 
 

@@ -11,8 +11,8 @@ import cv2
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.simulation import simulate_field
 
-COMPETITION_SIDES = (432, 512, 768)
-"""px at 0.32 um: the competition's 1728, 2048 and 3072 at 0.08 um."""
+COMPETITION_SIDES = (216, 256, 384)
+"""px at 0.32 um: in the proportions of the competition's 1728, 2048 and 3072 px, a quarter of their area each."""
 
 
 def make_competition_data(

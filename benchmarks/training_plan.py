@@ -1,10 +1,10 @@
-"""What training `weights/full` on the 97,000 public images would take, and `weights/mini` on a GPU: PROJECTED.
+"""What the recipes would take on the 97,000 public images, and `weights/mini` on a GPU: PROJECTED.
 
     python benchmarks/training_plan.py full|mini > table.md
 
-Nothing is trained or timed here. Steps come from the configs. A forward pass of each network is counted
+Nothing is trained or timed here. A forward pass of each network is counted
 (`hcpl_kernel/bench/counting.py`), projected to a listed GPU with the shares of `hcpl_kernel/bench/projecting.py`, and
-multiplied by 3 for forward and backward; `training_throughput.py` measures that factor where it runs.
+multiplied by 3.5 for forward, backward and optimiser; `training_throughput.py` measures that factor where it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from hcpl_kernel.bench.counting import count_operations, gigamultiplies  # noqa: E402
+from hcpl_kernel.bench.counting import count_operations  # noqa: E402
 from hcpl_kernel.bench.projecting import BAND, MACHINES, project  # noqa: E402
 from hcpl_kernel.models.ensemble import read_ensemble  # noqa: E402
 from hcpl_kernel.models.network_spec import NetworkSpec  # noqa: E402
@@ -30,15 +30,16 @@ from hcpl_kernel.settings import from_mapping, read_json  # noqa: E402
 from tools.train.cells import CellTraining  # noqa: E402
 from tools.train.mini import ROUNDS as MINI_ROUNDS  # noqa: E402
 from tools.train.plan import MiniTraining  # noqa: E402
+from tools.train.road.projecting import GPUS, STEP_OVER_FORWARD, project_recipe  # noqa: E402
+from tools.train.road.recipes import Trainings, read_recipe  # noqa: E402
 from tools.train.segmentation import SegmentationTraining  # noqa: E402
 
-CELLS = 1_200_000
+FIELDS = 97_000
 """Of the paper (Methods, "HPA Dataset")."""
-STEP_OVER_FORWARD = 3
-"""A training step over a forward pass of as many cells."""
-RELABELLING = ("dsa_efficientnet_b4", "dsa_eca_nfnet_l1", "dsa_resnest50d")
-FOLDS, ROUNDS = 5, 2
-GPUS = ("p100", "h100")
+SEGMENTED = (512, 512)
+"""What the segmentation networks see of 2048 x 2048 px at 0.08 um."""
+RECIPES = ("day", "week", "paper")
+FULL = ROOT / "weights" / "full"
 MINI = ROOT / "tools" / "train" / "configs" / "mini"
 
 
@@ -52,37 +53,25 @@ def main() -> None:
 
 
 def full() -> None:
-    """The table of the full-size networks, in hours."""
-    print("| network | input | GMAC per cell | steps | cells per step | passes over the cells | " + " | ".join(GPUS) + " |")
-    print("|---|---:|---:|---:|---:|---:|" + "---:|" * len(GPUS))
-    once, three = dict.fromkeys(GPUS, 0.0), dict.fromkeys(GPUS, 0.0)
-    configs = ROOT / "tools" / "train" / "configs" / "full"
-    for path in (*sorted(configs.glob("dsa_*.json")), *sorted(configs.glob("cl[ah]_*.json"))):
-        training = _read(CellTraining, path)
-        spec = training.spec(ROOT / "weights" / "full")
-        network = build(spec).eval()
-        one = torch.rand(1, 4, spec.input_size, spec.input_size)
-        operations = count_operations(lambda: network.descriptors(one), network.state_dict().values())  # noqa: B023
-        a_step = training.images * training.cells if spec.declared.image_stream else training.batch
-        seen = training.run.steps * a_step
-        hours = {}
-        for gpu in GPUS:
-            hours[gpu] = STEP_OVER_FORWARD * project(operations, MACHINES[gpu], a_step) * seen / 3600
-            if spec.name != "dsa_resnest50d":
-                once[gpu] += hours[gpu]
-            if spec.name in RELABELLING:
-                three[gpu] += hours[gpu] * FOLDS * ROUNDS
-        print(
-            f"| {spec.name} | {spec.input_size} | {gigamultiplies(operations):.2f} | {training.run.steps:,} | {a_step} | "
-            f"{seen / CELLS:.1f} | " + " | ".join(f"{hours[gpu]:.0f} h" for gpu in GPUS) + " |",
-            flush=True,
-        )
-    print("| **all nine, once** | | | | | | " + " | ".join(f"**{once[gpu]:.0f} h**" for gpu in GPUS) + " |")
-    print(
-        f"| three DSAs, {FOLDS} folds, {ROUNDS} rounds of relabelling | | | | | | "
-        + " | ".join(f"**{three[gpu]:.0f} h**" for gpu in GPUS)
-        + " |"
-    )
+    """The recipes on all public images, in hours on one GPU: all parts of each, then all recipes side by side."""
+    totals = []
+    for name in RECIPES:
+        recipe = read_recipe(name)
+        trainings = Trainings(FULL, recipe, on_gpu=True)
+        networks = trainings.networks(None)
+        fields = round(FIELDS * (recipe.parts - 2) / recipe.parts)
+        ensemble = read_ensemble(FULL)
+        projection = project_recipe(trainings, recipe, ensemble, networks, fields, SEGMENTED, GPUS)
+        print(f"\n### {name}: {recipe.about}\n")
+        print("| part | trainings | steps | " + " | ".join(GPUS) + " |")
+        print("|---|---:|---:|" + "---:|" * len(GPUS))
+        for part in projection.parts:
+            hours = " | ".join(f"{part.hours[gpu]:.1f} h" for gpu in GPUS)
+            print(f"| {part.name} | {part.trainings} | {part.steps:,} | {hours} |", flush=True)
+        totals.append((name, len(networks), [projection.hours(gpu) for gpu in GPUS]))
+    print("\n### All\n\n| recipe | networks | " + " | ".join(GPUS) + " |\n|---|---:|" + "---:|" * len(GPUS))
+    for name, count, hours in totals:
+        print(f"| {name} | {count} | " + " | ".join(f"{value:.0f} h" for value in hours) + " |")
 
 
 def mini() -> None:

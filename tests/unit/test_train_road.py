@@ -19,7 +19,7 @@ from tools.train.__main__ import main
 from tools.train.publish import untrained
 from tools.train.road.checking import check_data
 from tools.train.road.joining import choose_weights, publish
-from tools.train.road.projecting import project_recipe
+from tools.train.road.projecting import GPUS, project_recipe
 from tools.train.road.recipes import RECIPES, Trainings, read_recipe
 from tools.train.road.splitting import split_data
 
@@ -102,7 +102,7 @@ def test_a_recipe_costs_by_its_steps() -> None:
     recipe = read_recipe("trial")
     trainings = Trainings(MINI, recipe, on_gpu=False)
     networks = trainings.networks(None)
-    few, many = (project_recipe(trainings, recipe, read_ensemble(MINI), networks, n, None) for n in (100, 100_000))
+    few, many = (project_recipe(trainings, recipe, read_ensemble(MINI), networks, n, None, GPUS) for n in (100, 100_000))
     assert many.hours("h100") > 5 * few.hours("h100") > 0
     assert "PROJECTED" in few.text(None) and "at 2.5 per hour" in few.text(2.5)
     assert [part.name for part in few.parts] == ["relabelling, dsa_efficientnet", *networks, "integrity"]

@@ -26,7 +26,7 @@ from tools.train.loop import TrainingError
 from tools.train.publish import untrained
 from tools.train.road.checking import CheckedData, check_data
 from tools.train.road.joining import choose_weights, join_weights, publish
-from tools.train.road.projecting import Projection, project_recipe
+from tools.train.road.projecting import GPUS, HERE, Projection, project_recipe
 from tools.train.road.recipes import Recipe, Trainings, read_recipe
 from tools.train.road.splitting import GROUP, Split, split_data
 from tools.train.road.state import RoadState
@@ -170,7 +170,8 @@ def _projected(
         height, width = (int(np.mean(side) * scale) for side in zip(*sizes, strict=True))
         segmented = (height, width)
     ensemble = dataclasses.replace(read_ensemble(settings.ensemble), cell=source.cell)
-    return project_recipe(trainings, recipe, ensemble, networks, split.fields[0], segmented)
+    machines = GPUS if settings.on_gpu else (*GPUS, HERE)
+    return project_recipe(trainings, recipe, ensemble, networks, split.fields[0], segmented, machines)
 
 
 def _go(

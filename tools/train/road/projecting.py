@@ -84,10 +84,9 @@ def project_recipe(
     networks: Sequence[str],
     fields: int,
     segmented: tuple[int, int] | None,
+    machines: Sequence[str],
 ) -> Projection:
     """Project a recipe for so many training fields.
-
-    On a machine without a listed GPU the forward passes are timed here, which is named `this CPU`.
 
     Args:
         trainings, recipe: what is trained how.
@@ -95,9 +94,9 @@ def project_recipe(
         networks: that are trained.
         fields: that train.
         segmented: height and width of a field as the segmentation networks see it, px; None where masks are given.
+        machines: keys of `MACHINES`, and `HERE`, for which forward passes are timed.
     """
     cells = max(1, round(fields * CELLS_PER_FIELD))
-    machines = GPUS if torch.cuda.is_available() else (*GPUS, HERE)
     parts = []
     if segmented is not None:
         parts.append(Projected("segmentation", 1, fields, _segmentation(ensemble, fields, segmented, machines)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from hcpl_kernel.bench.stages import FIELD_WORK, FUSE, SEGMENTING_WORK, measure_
 from hcpl_kernel.bench.timing import Timing
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.pipeline.inference import GPU_BATCH
+from hcpl_kernel.runtime.system import cores
 from hcpl_kernel.segmentation.hpa_networks import segmentation_input
 
 ALLOWANCE = 6.0
@@ -87,7 +87,7 @@ def measured_costs(figures: Figures, devices: Sequence[torch.device]) -> Costs:
         fusing=figures.stages[FUSE].median,
         classifiers=len(figures.networks),
         devices=len(devices),
-        cores=len(os.sched_getaffinity(0)),
+        cores=len(cores()),
         shared=devices[0].type == "cpu",
     )
 

@@ -19,14 +19,17 @@ from types import FrameType
 
 from hcpl_kernel import __version__
 from hcpl_kernel.errors import HcplError, describe, one_line
+from hcpl_kernel.runtime.system import signals
 
 DONE, FELL_SHORT, BAD_USE, UNEXPECTED = 0, 1, 2, 3
 BY_SIGNAL = 128
 """Added to the number of the signal that ended a command, as shells do: 130 for Ctrl-C, 143 for SIGTERM."""
+READER_GONE = BY_SIGNAL + 13
+"""13 is the number of SIGPIPE, which Windows does not have."""
 ERROR_FILE = "error.txt"
 SAME_REQUEST = 1.0
 """Seconds within which a second signal is the same request: a group and its first process both get it (our choice)."""
-ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
+ENDED_BY = signals("SIGTERM", "SIGHUP")
 """Signals that end a command as Ctrl-C does, with everything unwound; SIGQUIT still ends it at once."""
 
 
@@ -61,7 +64,7 @@ def ending(parse: Callable[[], argparse.Namespace], arguments: Sequence[str]) ->
             return _end(BY_SIGNAL + error.number, f"ended by {error}" + _resume_hint(options, arguments))
         except BrokenPipeError as error:
             if _reader_is_gone():
-                return BY_SIGNAL + signal.SIGPIPE
+                return READER_GONE
             return _end(UNEXPECTED, _keep_traceback(error, options, arguments))
         except SystemExit:  # the parser's: help, or options that it does not know
             raise

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from hcpl_kernel.fields.files import FieldFiles
+from hcpl_kernel.runtime.system import open_flags
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
@@ -37,7 +38,7 @@ def header_size(files: FieldFiles) -> tuple[int, int] | None:
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # never waits for a pipe
+    descriptor = os.open(path, open_flags("O_RDONLY", "O_NONBLOCK"))  # never waits for a pipe
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None

@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+from hcpl_kernel.runtime.system import open_flags
+
 _CHUNK = 1 << 20
 # A file may change twice within one tick of its file system's clock (up to 2 s on FAT and some network file systems)
 # and keep its time; the stamp of so young a file is not kept.
@@ -58,7 +60,7 @@ class ContentStamps:
     def _read(self, path: Path | str) -> str | None:
         digest = hashlib.blake2b(digest_size=16)
         # Not blocking, should the file have become a pipe since it was looked at.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, open_flags("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC"))
         with open(descriptor, "rb", buffering=0) as file:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
@@ -92,7 +94,8 @@ def _open_own(folder: Path) -> int:
     os.makedirs(folder, exist_ok=True)
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())
     path = os.path.join(folder, f"stamps-{host}-{os.getpid()}.txt")
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    flags = open_flags("O_WRONLY", "O_APPEND", "O_CREAT", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
+    descriptor = os.open(path, flags, 0o644)
     os.write(descriptor, b"\n")  # ends a torn line that an earlier process of this number left
     return descriptor
 

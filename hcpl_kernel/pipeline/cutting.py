@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +17,7 @@ from hcpl_kernel.pipeline.pieces import CropFile, Pieces
 from hcpl_kernel.pipeline.plan import Shard
 from hcpl_kernel.runtime.atomic import temporary_path
 from hcpl_kernel.runtime.process_tuning import opencv_threads
+from hcpl_kernel.runtime.system import cores
 
 MOST_THREADS = 16
 """Fields worked on at the same time, at most, however many cores there are: bounds the memory (our choice)."""
@@ -48,7 +48,7 @@ def cut_shards(
     Yields:
         Each shard with its pieces, which are on the disk then.
     """
-    threads = min(len(os.sched_getaffinity(0)) + 1, MOST_THREADS)
+    threads = min(len(cores()) + 1, MOST_THREADS)
 
     def finish(_worker: None, files: FieldFiles, _stop: Stop) -> FinishedField:
         reason = refused(files)

@@ -12,10 +12,11 @@ from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.first_submission import leave_first_submission
 from hcpl_kernel.pipeline.report import note_unexpected, report_path
 from hcpl_kernel.runtime.guard import Board, Ended, can_guard, fork
+from hcpl_kernel.runtime.system import signals
 from hcpl_kernel.settings import PredictSettings
 
 DONE, NOTHING_PREDICTED, UNEXPECTED, BY_SIGNAL = 0, 2, 3, 128
-ASKED_FOR = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+ASKED_FOR = signals("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 """Signals by which somebody ends a run on purpose."""
 
 

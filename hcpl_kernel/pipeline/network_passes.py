@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from hcpl_kernel.runtime.attempts import Attempts
 from hcpl_kernel.runtime.devices import find_fault, other_devices
 from hcpl_kernel.runtime.memory import available_memory
 from hcpl_kernel.runtime.process_tuning import core_affinity, torch_threads
+from hcpl_kernel.runtime.system import cores
 from hcpl_kernel.settings import PredictSettings
 
 RESIDENT_SHARE = 0.25
@@ -278,8 +278,8 @@ class NetworkPasses:
         def predict(rank: int, working: Working, stop: Stop) -> None:
             with contextlib.ExitStack() as stack:
                 if several:
-                    cores = sorted(os.sched_getaffinity(0))
-                    share = cores[rank :: len(predictors)] or [cores[rank % len(cores)]]
+                    own = cores()
+                    share = own[rank :: len(predictors)] or [own[rank % len(own)]]
                     stack.enter_context(core_affinity(share))
                     stack.enter_context(torch_threads(min(len(share), threads)))
                 cut = working.pieces.cut(verify=False)

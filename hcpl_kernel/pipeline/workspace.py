@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.pipeline.note import FILE_NAME as NOTE_NAME
 from hcpl_kernel.pipeline.report import report_path
 from hcpl_kernel.runtime.atomic import atomic_open, remove_stale
+from hcpl_kernel.runtime.system import fcntl
 from hcpl_kernel.settings import Part, PredictSettings, from_mapping, read_json
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
@@ -202,7 +202,9 @@ class Workspace:
         self.pieces.mkdir(exist_ok=True)
 
     def _lock(self, stack: ExitStack, name: str, shared: bool, taken: str) -> None:
-        """Take a lock; a file system without locks (NFS, FUSE, Lustre: errno 37, 38, 95 and others) goes without."""
+        """Take a lock; file systems without locks (NFS, FUSE, Lustre: errno 37, 38, 95 and others) and Windows go without."""
+        if fcntl is None:
+            return
         lock = stack.enter_context(open(self.folder / name, "a"))  # noqa: SIM115 - the stack closes it
         kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from hcpl_kernel.pipeline.executor import Stop, run_in_order
 from hcpl_kernel.pipeline.locating import located_fields
 from hcpl_kernel.report.choosing import Chosen
 from hcpl_kernel.report.finished import ShownField, ShownRun
+from hcpl_kernel.runtime.system import cores
 
 PIXELS = 20_000_000
 """Of all drawn fields together, in each of four channels: about 12 MB of WebP (our choice, for a page below 30 MB)."""
@@ -118,7 +118,7 @@ def draw(run: ShownRun, chosen: Chosen, deadline: float) -> Pictures:
     cells: dict[int, str] = {}
     problems: list[str] = []
     tried = 0
-    threads = min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    threads = min(MOST_THREADS, len(cores()))
     for position, picture, crops, problem in run_in_order(one, in_time(), [None] * threads, threads + 1):
         tried += 1
         if picture is not None:

@@ -34,7 +34,7 @@ CLOCK_TICK = 2.0
 
 _counter = itertools.count()
 _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_HARD_LINKS = {errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_EXCLUSIVE_RENAME = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # parameters of Linux's renameat2
 
@@ -205,7 +205,7 @@ def _remove(path: Path) -> None:
 
 
 def _sync_file(path: Path) -> None:
-    with open(path, "rb") as file:
+    with open(path, "r+b" if os.name == "nt" else "rb") as file:  # Windows syncs only what may be written
         os.fsync(file.fileno())
 
 
@@ -239,6 +239,12 @@ def _link(temporary: Path, path: Path) -> bool:
 
 
 def _rename_without_replacing(temporary: Path, path: Path) -> bool:
+    if os.name == "nt":
+        try:
+            os.rename(temporary, path)  # never replaces there
+        except FileExistsError:
+            return False
+        return True
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is not None:
         names = os.fsencode(temporary), os.fsencode(path)

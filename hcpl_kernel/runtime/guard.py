@@ -17,8 +17,9 @@ import threading
 import time
 
 from hcpl_kernel.runtime.attempts import Attempts
+from hcpl_kernel.runtime.system import signals
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+PASSED_ON = signals("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 """Signals that the guard gives to the work when another process sends them; a terminal's go to both by themselves."""
 _PR_SET_PDEATHSIG = 1
 _FROM_KERNEL = 0x80  # si_code of a signal that a terminal sent, to the whole group

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
 
+from hcpl_kernel.runtime.system import address_space_limit
+
 
 def available_memory() -> int:
     """Bytes that this process may still allocate: free memory of the machine, within its own address-space limit."""
     available = int(psutil.virtual_memory().available)
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
+    limit = address_space_limit()
+    if limit is not None:
         available = min(available, max(0, limit - psutil.Process().memory_info().vms))
     return available
 

@@ -14,6 +14,7 @@ import numpy as np
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.remote import RemoteError, RemoteFile
 from hcpl_kernel.fields.stamps import ContentStamps
+from hcpl_kernel.runtime.system import open_flags
 
 # Our choice: half of the smallest crop below, twice the largest competition field (4096) above. The upper bound keeps
 # one damaged or malicious header from taking all memory: 8192 x 8192, four channels, 16 bit are 512 MiB.
@@ -158,7 +159,7 @@ def check_sides(height: int, width: int, name: str) -> None:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | open_flags("O_NONBLOCK"))
 
 
 def _kind(mode: int) -> str:

@@ -1,0 +1,43 @@
+"""What operating systems do not have in common, with the standard library only. For users: `docs/platforms.md`."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["address_space_limit", "cores", "fcntl", "open_flags", "signals"]
+
+
+def cores() -> list[int]:
+    """Numbers of the cores that this process may use; macOS and Windows do not tell, so that they are all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def signals(*names: str) -> tuple[signal.Signals, ...]:
+    """Those signals of these names that the system has (Windows lacks most)."""
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+def open_flags(*names: str) -> int:
+    """Those flags of `os.open` that the system has, and `O_BINARY`, without which Windows changes bytes."""
+    flags = 0
+    for name in ("O_BINARY", *names):
+        flags |= getattr(os, name, 0)
+    return flags
+
+
+def address_space_limit() -> int | None:
+    """Bytes of address space that this process may have; None without a limit, or where there is none (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit

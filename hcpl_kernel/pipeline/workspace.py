@@ -202,7 +202,7 @@ class Workspace:
         self.pieces.mkdir(exist_ok=True)
 
     def _lock(self, stack: ExitStack, name: str, shared: bool, taken: str) -> None:
-        """Take a lock; file systems without locks (NFS, FUSE, Lustre: errno 37, 38, 95 and others) and Windows go without."""
+        """Take a lock; file systems without locks (NFS, FUSE, Lustre: errno 37, 38, 95, others) and Windows go without."""
         if fcntl is None:
             return
         lock = stack.enter_context(open(self.folder / name, "a"))  # noqa: SIM115 - the stack closes it

@@ -48,30 +48,34 @@ def _network(run: ShownRun, path: Path) -> Markup:
     except InputError as error:
         return element("div", element("h3", path.stem), element("p", str(error)))
     best = run.best[cells]
+    present, counts = np.unique(best, return_counts=True)
+    rank = {k: place for place, k in enumerate(present[np.argsort(-counts, kind="stable")].tolist())}
     of = run.field_of_cell
     marks = []
     for cell, (x, y), k in zip(cells.tolist(), plane.tolist(), best.tolist(), strict=True):
         who = f"{run.classes.names[k]}: cell {run.table.cell[cell]} of {run.fields[of[cell]].id}"
         place = f"translate({x:.0f} {y:.0f})"
-        shape = {"d": MARKS[k // len(COLOURS) % len(MARKS)], "fill": COLOURS[k % len(COLOURS)], "transform": place}
-        marks.append(element("path", element("title", who), data_cell=cell, **shape))
+        marks.append(element("path", element("title", who), data_cell=cell, transform=place, **_shape(rank[k])))
     shown = f"{len(cells):,} of {len(run.integrity):,} cells" if len(cells) < len(run.integrity) else f"{len(cells):,} cells"
     said = f"{shown}; the plane holds {100 * kept:.0f} % of the descriptors' variance"
     drawn = element(
         "svg", *marks, viewBox=f"0 0 {SIDE} {SIDE}", class_="plane", role="img", aria_label=f"{path.stem}: {said}"
     )
     legend = [
-        element("li", _sample(k), f"{run.classes.short_names[k]} {count}")
-        for k, count in zip(*(found.tolist() for found in np.unique(best, return_counts=True)), strict=True)
+        element("li", _sample(place), f"{run.classes.short_names[k]} {int((best == k).sum())}") for k, place in rank.items()
     ]
     return element(
         "div", element("h3", path.stem), drawn, element("ul", *legend, class_="legend"), element("p", said, class_="hint")
     )
 
 
-def _sample(k: int) -> Markup:
-    mark = element("path", d=MARKS[k // len(COLOURS) % len(MARKS)], fill=COLOURS[k % len(COLOURS)])
-    return element("svg", mark, viewBox="-7 -7 14 14", aria_hidden="true", aria_label="its mark")
+def _shape(rank: int) -> dict[str, str]:
+    """The mark of a class, of whose cells so many other classes have more."""
+    return {"d": MARKS[rank // len(COLOURS) % len(MARKS)], "fill": COLOURS[rank % len(COLOURS)]}
+
+
+def _sample(rank: int) -> Markup:
+    return element("svg", element("path", **_shape(rank)), viewBox="-7 -7 14 14", aria_hidden="true", aria_label="its mark")
 
 
 def projected(run: ShownRun, path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import TinyRun
@@ -14,6 +15,7 @@ from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.cli import main
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.report.comparing import compare, same_cells
 from hcpl_kernel.report.comparison_section import summary
 from hcpl_kernel.report.finished import read_run
@@ -95,3 +97,46 @@ def test_what_cannot_be_compared_is_refused(works: tuple[Path, Path]) -> None:
     (works[1] / "results.json").write_text(json.dumps(note))
     with pytest.raises(InputError, match="different classes"):
         compare(run, read_run(works[1]), None)
+
+
+def test_two_runs_that_differ_end_to_end(
+    works: tuple[Path, Path], tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other run had a field less, one network, and maps with a cell less, a made-up one and one that grew by a pixel."""
+    folder = tmp_path / "other"
+    (folder / "masks").mkdir(parents=True)
+    first, second, third = sorted(path.stem.removesuffix("_red") for path in tiny_run.fields.glob("*_red.png"))
+    for name in (first, second):
+        for channel in CHANNELS:
+            shutil.copy(tiny_run.fields / f"{name}_{channel}.png", folder)
+        for kind in ("cells", "nuclei"):
+            shutil.copy(tiny_run.fields / "masks" / f"{name}_{kind}.png", folder / "masks")
+    path = folder / "masks" / f"{first}_cells.png"
+    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    run = read_run(works[0])
+    own = run.table.cell[run.fields[0].start : run.fields[0].stop].tolist()
+    grown = cv2.dilate((labels == own[1]).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    changed = np.where(labels == own[0], 0, labels)
+    changed = np.where(grown & (changed == 0), own[1], changed)
+    free = np.argwhere(cv2.erode((changed == 0).astype(np.uint8), np.ones((41, 41), np.uint8)) > 0)
+    y, x = free[len(free) // 2]
+    changed[y - 16 : y + 16, x - 16 : x + 16] = labels.max() + 1
+    cv2.imwrite(str(path), changed.astype(np.uint16))
+    options = ["--weights", str(tiny_run.weights), "--pixel-size", "0.32", "--device", "cpu", "--quiet", "--no-report"]
+    options += ["--labels", str(folder / "masks"), "--networks", "dsa_efficientnet", "--output", str(tmp_path / "o.csv")]
+    assert main(["predict", str(folder), *options]) == 0
+
+    found = compare(run, read_run(tmp_path / "o_work"), tiny_run.fields / "groundtruth.csv")
+    assert found.only_here == (third,) and found.only_there == ()
+    assert {int(run.table.cell[k]) for k in found.gained} == {own[0]}  # the other run does not have it
+    assert [int(found.other.table.cell[k]) for k in found.lost] == [int(labels.max()) + 1]
+    assert len(found.pairs) == run.fields[1].stop - 1
+    assert np.abs(found.moved).max() > 0.01 and found.scores is not None and found.scores[0].mean != found.scores[1].mean
+
+    truth = str(tiny_run.fields / "groundtruth.csv")
+    assert main(["report", str(works[0]), "--against", str(tmp_path / "o_work"), "--truth", truth]) == 0
+    said = capsys.readouterr().out
+    assert "1 were gained, 1 lost" in said and "1 fields are only in this run" in said and "score 0." in said
+    page = (works[0] / "index.html").read_text(encoding="utf-8")
+    section = page.split('<section id="comparison">')[1].split("</section>")[0]
+    assert "Cells that moved most" in section and f"of {first}" in section and "Fields with cells gained or lost" in section

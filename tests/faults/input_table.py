@@ -497,7 +497,7 @@ def rendered() -> str:
         "# Bad input",
         "",
         "What `hcpl predict` does with each kind of bad input. The table is `tests/faults/input_table.py`, which",
-        "`test_input_table.py` runs.",
+        "`tests/faults/test_input_table.py` runs.",
         "",
         f"## {len(FIELDS)} kinds of one field",
         "One run has all of them beside a good field, and ends with exit code 0 (1 with `--strict`).",

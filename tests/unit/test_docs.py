@@ -23,9 +23,11 @@ from test_documents import ROOT, commands
 from hcpl_kernel.cli import _parser as build_parser
 from hcpl_kernel.cli import main
 from hcpl_kernel.fields.channels import CHANNELS
+from hcpl_kernel.report.finished import read_run
 from hcpl_kernel.simulation import simulate_field
 from hcpl_kernel.submission.nothing import fallback_string
 from hcpl_kernel.submission.rle import encode_labels
+from tools.docs import pictures
 
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 RUN_ELSEWHERE = re.compile(
@@ -241,3 +243,13 @@ def test_the_napari_script_says_what_is_missing(
     monkeypatch.setitem(sys.modules, "napari", None)
     assert script.main([str(tiny_run.work)]) == 2
     assert "pip install 'napari[all]'" in capsys.readouterr().err
+
+
+def test_the_figure_of_the_steps_is_drawn_from_a_run(tiny_run: TinyRun) -> None:
+    """Channels, colours, cells, names: four squares side by side. (The screenshots need a browser and `make demo`.)"""
+    picture = pictures._steps(read_run(tiny_run.work))
+    side = pictures.SIDE
+    assert picture.shape == (side, 4 * side + 3 * 8, 3) and picture.dtype == np.uint8
+    tiles = [picture[:, k * (side + 8) : k * (side + 8) + side] for k in range(4)]
+    assert all(tile.std() > 5 for tile in tiles)
+    assert (tiles[0][..., 0] == tiles[0][..., 1]).all()  # channels are grey

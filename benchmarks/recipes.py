@@ -2,10 +2,10 @@
 
     python -m benchmarks.recipes --work DIR [--fields 60]
 
-Fresh simulated fields with their true masks are predicted once by all nine networks of `weights/mini`; each recipe's networks
-are then joined and scored by the competition's metric, with paired resamples of the fields. All of these networks learned from
-labels after two rounds of relabelling by three DSAs: what is measured is the choice of networks, not the fewer rounds, for
-which `benchmarks/ablation.md` has figures ("Inherited labels").
+Fresh simulated fields with their true masks are predicted once by all nine networks of `weights/mini`; each recipe's
+networks are then joined and scored by the competition's metric, with paired resamples of the fields. All of these networks
+learned from labels after two rounds of relabelling by three DSAs: what is measured is the choice of networks, not the fewer
+rounds, for which `benchmarks/ablation.md` has figures ("Inherited labels").
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Training throughput of the full-size networks on this machine, and the hours their configs would take here.
 
-    python benchmarks/training_throughput.py [--images 2] [--cells 4] [--steps 5] [--accelerator cpu] [--networks A,B] > table.md
+    python benchmarks/training_throughput.py [--images 2] [--cells 4] [--accelerator cpu] [--networks A,B] > table.md
 
 The training command itself takes a few steps on crops of simulated fields, with each network's config in
 `tools/train/configs/full` but for the size of a step; its curve says how long a step took (median of all but the first).
 Next to it is the forward pass of the same network (`hcpl_kernel/bench/networks.py`); the bar is a factor of at most 4, and a
-network above it is marked. Batches are made in `--workers` processes, as in the configs, while the step computes. On a GPU, give the steps of the
-configs (`--images 8 --cells 20`), and the hours are those of the plan; a smaller step on a CPU tells the factor between
+network above it is marked. Batches are made in `--workers` processes while the step computes. On a GPU, give the steps of
+the configs (`--images 8 --cells 20`), and the hours are those of the plan; a smaller step on a CPU tells the factor between
 training and a forward pass, with which `training_plan.py` projects.
 """
 
@@ -91,7 +91,8 @@ def main() -> None:
             planned = from_mapping(CellTraining, values, str(path))
             run = dataclasses.replace(
                 planned.run, steps=options.steps, log_every=1, accelerator=options.accelerator, devices=1,
-                threads=torch.get_num_threads(), workers=options.workers, precision=options.precision, compiled=options.compiled,
+                threads=torch.get_num_threads(), workers=options.workers, precision=options.precision,
+                compiled=options.compiled,
             )  # fmt: skip
             a_step = options.images * options.cells
             training = dataclasses.replace(planned, run=run, images=options.images, cells=options.cells, batch=a_step)

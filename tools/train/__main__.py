@@ -20,11 +20,12 @@ from hcpl_kernel.settings import from_mapping, read_json
 
 CONFIG_SCHEMA = 1
 ROOT = Path(__file__).resolve().parents[2]
+INTERRUPTED = 130
 MINI_CONFIGS = Path(__file__).parent / "configs" / "mini"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one stage; 0 done, 2 bad use or input."""
+    """Run one stage; 0 done, 2 bad use or input, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
         if options.stage == "full":
@@ -37,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     except HcplError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

@@ -105,7 +105,8 @@ def drive(settings: RoadSettings, check_only: bool) -> None:
     state = RoadState(settings.work, settings.data.name, named, classes, split, projection, data.findings)
     gpus = torch.cuda.device_count() if settings.on_gpu else 0
     with refreshed(state), pool_of(gpus or settings.processes, gpus) as pool:
-        _go(settings, recipe, trainings, networks, data, split, steps, state, pool)
+        road = Road(settings, recipe, trainings, networks, data, split, steps, state, pool)
+        state.weights = road.go()
 
 
 def next_commands(settings: RoadSettings) -> str:
@@ -174,119 +175,151 @@ def _projected(
     return project_recipe(trainings, recipe, ensemble, networks, split.fields[0], segmented, machines)
 
 
-def _go(
-    settings: RoadSettings,
-    recipe: Recipe,
-    trainings: Trainings,
-    networks: Sequence[str],
-    data: CheckedData,
-    split: Split,
-    steps: Steps,
-    state: RoadState,
-    pool: Executor,
-) -> None:
-    described = untrained(read_values(settings.ensemble))
-    run = partial(_run, pool, steps.work / "logs", state)
-    masks = settings.masks.resolve() if settings.masks else None
-    source: dict[str, Any] = {
-        "fields": str(data.images.resolve()),
-        "masks": str(masks) if masks else None,
-        "segmentator": None if masks else str((settings.segmentation or settings.ensemble).resolve()),
-        "pixel_size": settings.pixel_size,
-        "crop_size": trainings.side(),
-        "group_column": GROUP,
-        "device": "cuda" if settings.on_gpu else "cpu",
-    }
-    stamp = _stamp(data)
-    cells = steps.crops("training", source, split.training, stamp)
-    validation = steps.crops("validation", source, split.validation, stamp)
-    run("cells", [cells, validation])
-    count = _cells_of(cells)
+@dataclasses.dataclass(frozen=True)
+class Road:
+    """The order of the steps; each method adds some and runs those that are not done.
 
-    labels: Step | None = None
-    for number in range(recipe.rounds):
-        predicted = [
-            (
-                name,
-                steps.relabelling(
-                    number, name, trainings.relabeller(name, count), cells, validation, labels, settings.ensemble
-                ),
-            )
-            for name in trainings.relabelling()
+    Attributes:
+        settings, recipe, trainings, data, split, steps, state: see there.
+        networks: names of those that are trained.
+        pool: runs the jobs.
+    """
+
+    settings: RoadSettings
+    recipe: Recipe
+    trainings: Trainings
+    networks: Sequence[str]
+    data: CheckedData
+    split: Split
+    steps: Steps
+    state: RoadState
+    pool: Executor
+
+    def go(self) -> Path:
+        """From the images to the published weights folder, which is returned."""
+        cells, validation = self._cells()
+        labels = self._relabelled(cells, validation)
+        candidates, key = self._trained(cells, validation, labels)
+        final = self._chosen(candidates, self._predicted(candidates, key), key)
+        target = self.settings.work / "weights"
+        publish(final, target, key)
+        return target
+
+    @property
+    def _segmentation(self) -> Path:
+        return self.settings.segmentation or self.settings.ensemble
+
+    @property
+    def _device(self) -> str:
+        return "cuda" if self.settings.on_gpu else "cpu"
+
+    def _cells(self) -> tuple[Step, Step]:
+        """Cell sets of the training and of the validation fields."""
+        masks = self.settings.masks
+        source: dict[str, Any] = {
+            "fields": str(self.data.images.resolve()),
+            "masks": str(masks.resolve()) if masks else None,
+            "segmentator": None if masks else str(self._segmentation.resolve()),
+            "pixel_size": self.settings.pixel_size,
+            "crop_size": self.trainings.side(),
+            "group_column": GROUP,
+            "device": self._device,
+        }
+        stamp = _stamp(self.data)
+        cells = self.steps.crops("training", source, self.split.training, stamp)
+        validation = self.steps.crops("validation", source, self.split.validation, stamp)
+        self._run("cells", [cells, validation])
+        return cells, validation
+
+    def _relabelled(self, cells: Step, validation: Step) -> Step | None:
+        """The labels of the last round; None where there is no round: cells inherit those of their image."""
+        count, labels = _cells_of(cells), None
+        relabel = self.recipe.relabel
+        for number in range(self.recipe.rounds):
+            phase = f"relabelling, round {number + 1}"
+            predicted = []
+            for name in self.trainings.relabelling():
+                values = self.trainings.relabeller(name, count)
+                step = self.steps.relabelling(number, name, values, cells, validation, labels, self.settings.ensemble)
+                predicted.append((name, step))
+            self._run(phase, [step for _, step in predicted])
+            labels = self.steps.relabel(number + 1, cells, predicted, relabel.beta, relabel.source)
+            self._run(phase, [labels])
+        return labels
+
+    def _trained(self, cells: Step, validation: Step, labels: Step | None) -> tuple[Path, str]:
+        """The weights folder of all trained networks, and its key."""
+        described = untrained(read_values(self.settings.ensemble))
+        count = _cells_of(cells)
+        integrity = self.steps.integrity(self.trainings.integrity(), cells, described)
+        trained = [
+            self.steps.classifier(name, self.trainings.classifier(name, count), cells, validation, labels, described)
+            for name in self.networks
         ]
-        run(f"relabelling, round {number + 1}", [step for _, step in predicted])
-        labels = steps.relabel(number + 1, cells, predicted, recipe.relabel.beta, recipe.relabel.source)
-        run(f"relabelling, round {number + 1}", [labels])
+        self._run("networks", [*trained, integrity])
+        key = digest(*(step.key for step in trained), integrity.key, str(self._segmentation.resolve()))
+        candidates = self.steps.work / "steps" / f"candidates-{key[:8]}"
+        provenance = {
+            "data": f"{len(self.data.files)} fields of {self.settings.data.name}; {self.split.text}",
+            "command": f"python -m tools.train full --recipe {self.settings.recipe}",
+            "recipe": self.recipe.about,
+            "licence": "follows from the data and from the bases' weights: weights/README.md",
+        }
+        folders = [step.folder / "weights" for step in trained]
+        join_weights(candidates, described, folders, integrity.folder / "weights", self._segmentation, provenance)
+        return candidates, key
 
-    integrity = steps.integrity(trainings.integrity(), cells, described)
-    trained = [
-        steps.classifier(name, trainings.classifier(name, count), cells, validation, labels, described) for name in networks
-    ]
-    run("networks", [*trained, integrity])
+    def _predicted(self, candidates: Path, key: str) -> Path:
+        """The work folder of the held-out fields' prediction."""
+        folder = self.steps.work / "steps" / f"held_out-{key[:8]}"
+        folder.mkdir(exist_ok=True)
+        arguments = ["predict", str(self.data.images), "--weights", str(candidates), "--listing", str(self.split.listing)]
+        arguments += ["--output", str(folder / "submission.csv"), "--work", str(folder), "--device", self._device, "--quiet"]
+        arguments += ["--pixel-size", str(self.settings.pixel_size)]
+        arguments += ["--labels", str(self.settings.masks)] if self.settings.masks else []
+        job = Job("held_out", "hcpl_kernel.cli", arguments, self.steps.work / "done" / folder.name, key)
+        self._run("held-out fields", [Step(job, folder)])
+        return folder
 
-    key = digest(*(step.key for step in trained), integrity.key, source["segmentator"])
-    candidates = steps.work / "steps" / f"candidates-{key[:8]}"
-    segmentation = settings.segmentation or settings.ensemble
-    provenance = {
-        "data": f"{len(data.files)} fields of {settings.data.name}; {split.text}",
-        "command": f"python -m tools.train full --recipe {settings.recipe}",
-        "recipe": recipe.about,
-        "licence": "follows from the data and from the bases' weights: weights/README.md",
-    }
-    folders = [step.folder / "weights" for step in trained]
-    join_weights(candidates, described, folders, integrity.folder / "weights", segmentation, provenance)
-    final, key = _held_out(settings, split, steps, candidates, key, data, run)
-    publish(final, settings.work / "weights", key)
-    state.weights = settings.work / "weights"
+    def _chosen(self, candidates: Path, predicted: Path, key: str) -> Path:
+        """The final weights folder: networks and weights chosen by the held-out fields, and calibrated on them.
 
+        Without a DSA there is nothing to choose: the selection compares its image stream with the cells.
+        """
+        steps = self.steps.work / "steps"
+        final, chosen = steps / f"final-{key[:8]}", candidates
+        held_out = self.split.held_out
+        if any(spec.declared.image_stream for spec in read_ensemble(candidates).networks):
+            chosen = steps / f"selection-{key[:8]}"
+            arguments = [
+                "--work",
+                str(predicted),
+                "--weights",
+                str(candidates),
+                "--labels",
+                str(held_out),
+                "--output",
+                str(chosen),
+            ]
+            job = Job("selection", "tools.select_ensemble.__main__", arguments, self.steps.work / "done" / chosen.name, key)
+            self._run("selection", [Step(job, chosen)])
+        choose_weights(candidates, chosen / "ensemble.json", final)
+        found = steps / f"calibration-{key[:8]}"
+        arguments = [str(predicted), "--weights", str(final), "--images", str(held_out), "--output", str(found), "--write"]
+        job = Job("calibration", "tools.calibrate.__main__", arguments, self.steps.work / "done" / found.name, key)
+        self._run("calibration", [Step(job, found)])
+        return final
 
-def _held_out(
-    settings: RoadSettings, split: Split, steps: Steps, candidates: Path, key: str, data: CheckedData, run: Any
-) -> tuple[Path, str]:
-    """Predict the held-out fields, choose networks and weights by them, calibrate; the final folder and its key."""
-    folder = steps.work / "steps" / f"held_out-{key[:8]}"
-    options = {
-        "--weights": candidates,
-        "--listing": split.listing,
-        "--work": folder,
-        "--pixel-size": settings.pixel_size,
-        "--device": "cuda" if settings.on_gpu else "cpu",
-        "--quiet": True,
-    } | ({"--labels": settings.masks} if settings.masks else {})
-    arguments = ["predict", str(data.images)]
-    for option, value in options.items():
-        arguments += [option] if value is True else [option, str(value)]
-    folder.mkdir(exist_ok=True)
-    arguments += ["--output", str(folder / "submission.csv")]
-    predicted = Step(Job("held_out", "hcpl_kernel.cli", arguments, steps.work / "done" / folder.name, key), folder)
-    run("held-out fields", [predicted])
-
-    ensemble = read_ensemble(candidates)
-    final = steps.work / "steps" / f"final-{key[:8]}"
-    chosen = candidates
-    if any(spec.declared.image_stream for spec in ensemble.networks):
-        options = {"--work": folder, "--weights": candidates, "--labels": split.held_out}
-        selected = steps.command("selection", "tools.select_ensemble.__main__", options, [key], "--output")
-        run("selection", [selected])
-        chosen = selected.folder
-    choose_weights(candidates, chosen / "ensemble.json", final)
-    arguments = [str(folder), "--weights", str(final), "--images", str(split.held_out), "--write"]
-    arguments += ["--output", str(steps.work / "steps" / f"calibration-{key[:8]}")]
-    mark = steps.work / "done" / f"calibration-{key[:8]}"
-    run("calibration", [Step(Job("calibration", "tools.calibrate.__main__", arguments, mark, key), final)])
-    return final, key
-
-
-def _run(pool: Executor, logs: Path, state: RoadState, phase: str, steps: Sequence[Step]) -> None:
-    """Run the steps of a phase that are not done, as many at a time as there are processes."""
-    state.begin(phase, steps)
-    todo = [step.job for step in steps if not step.job.is_done]
-    codes = list(pool.map(partial(execute, logs), todo))
-    failed = [job.name for job, code in zip(todo, codes, strict=True) if code]
-    if failed:
-        name = failed[0]
-        last = (logs / f"{name}.log").read_text().strip().splitlines()[-1:]
-        raise TrainingError(f"failed: {', '.join(failed)} ({' '.join(last)}); see {logs}, then give the same command again")
+    def _run(self, phase: str, steps: Sequence[Step]) -> None:
+        """Run the steps of a phase that are not done, as many at a time as there are processes."""
+        self.state.begin(phase, steps)
+        logs = self.steps.work / "logs"
+        todo = [step.job for step in steps if not step.job.is_done]
+        codes = list(self.pool.map(partial(execute, logs), todo))
+        failed = [job.name for job, code in zip(todo, codes, strict=True) if code]
+        if failed:
+            last = " ".join((logs / f"{failed[0]}.log").read_text().strip().splitlines()[-1:])
+            raise TrainingError(f"failed: {', '.join(failed)} ({last}); see {logs}, then give the same command again")
 
 
 def _cells_of(step: Step) -> int:

@@ -23,7 +23,8 @@ h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}h3{
 table{border-collapse:collapse;font-size:.85rem}th,td{padding:.15rem .6rem;text-align:right;border-bottom:1px solid #ddd}
 th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}.curves{display:flex;flex-wrap:wrap;gap:1rem}
 pre{overflow-x:auto}svg{max-width:100%}
-figure{margin:0;max-width:100%;box-sizing:border-box;padding:.5rem;border:1px solid #ddd;border-radius:4px}svg text{font-size:10px;fill:#555}
+figure{margin:0;max-width:100%;box-sizing:border-box;padding:.5rem;border:1px solid #ddd;border-radius:4px}
+svg text{font-size:10px;fill:#555}
 .line{fill:none;stroke:#0a5c8a;stroke-width:1.5}.chance{fill:none;stroke:#999;stroke-dasharray:4 3}.axis{stroke:#bbb}
 .best{fill:#b3430f}
 .note{padding:.5rem .8rem;background:#fff3d6;border-left:4px solid #d99a00}.bad{background:#fde4e0;border-color:#b3261e}

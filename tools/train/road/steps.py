@@ -103,15 +103,6 @@ class Steps:
         weights = self._weights(step, described)
         return _with(step, ["--cells", cells.folder, "--weights", weights])
 
-    def command(self, name: str, module: str, options: Mapping[str, Any], inputs: Sequence[Any], folder_option: str) -> Step:
-        """Another command; `folder_option` gets its folder."""
-        key = _key(name, {option: str(value) for option, value in options.items()}, inputs)
-        folder = self._folder(name, key)
-        arguments = []
-        for option, value in {**options, folder_option: folder}.items():
-            arguments += [option] if value is True else [option, str(value)]
-        return self._step(name, key, module, arguments)
-
     def _stage(
         self, name: str, stage: str, values: Mapping[str, Any], inputs: Sequence[Any], more: Sequence[Any] = ()
     ) -> Step:

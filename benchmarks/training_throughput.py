@@ -65,7 +65,6 @@ def main() -> None:
     parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches")
     parser.add_argument("--precision", choices=(AUTO, *PRECISIONS), default=AUTO)
-    parser.add_argument("--compiled", action="store_true", help="compile the networks")
     parser.add_argument("--networks", help="only these, with commas between")
     options = parser.parse_args()
     keep_freed_memory()
@@ -92,7 +91,6 @@ def main() -> None:
             run = dataclasses.replace(
                 planned.run, steps=options.steps, log_every=1, accelerator=options.accelerator, devices=1,
                 threads=torch.get_num_threads(), workers=options.workers, precision=options.precision,
-                compiled=options.compiled,
             )  # fmt: skip
             a_step = options.images * options.cells
             training = dataclasses.replace(planned, run=run, images=options.images, cells=options.cells, batch=a_step)

@@ -26,7 +26,8 @@ BASES = ("", "hcpl_kernel", "hcpl_kernel/pipeline", "tools", "tools/train", "ben
 # Written by runs, builds and downloads, or a user's own.
 MADE = re.compile(
     r"(\.venv|dist|demo_output|work|out|downloads|my_fields|labels|descriptors|parts|pieces|stamps|logs)(/|$)"
-    r"|<|\.\./|.*IofN|(WORK|DATA)/|own\.json$|x_\w+\.png$"
+    r"|(WORK|DATA)(/|$)|(check|own|published)\.json$"
+    r"|<|\.\./|.*IofN|x_\w+\.png$"
     r"|(submission|cells|sample_submission|files|train|groundtruth)\.csv$"
     r"|(run_report|plan|results|config)\.json$|(error|round_\d)\.(txt|npy)$|index\.html$"
 )

@@ -58,7 +58,6 @@ class RunSettings:
         devices: how many; several work data-parallel, each with its own batches.
         threads: CPU threads of the process; two processes of one thread are faster than one of two.
         workers: processes that prepare batches; 0 prepares them in a thread of the training process.
-        compiled: whether the network is compiled (`torch.compile`): pays on long trainings with batches of one size.
         seed: of everything random.
         log_every: steps between two rows of `curve.csv` (means over those steps).
         checkpoint_every: steps between two checkpoints.
@@ -79,7 +78,6 @@ class RunSettings:
     log_every: int = 50
     checkpoint_every: int = 250
     validations: int = 10
-    compiled: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in (AUTO, *PRECISIONS):
@@ -136,8 +134,6 @@ def fit(task: Task, run: RunSettings, folder: Path, validation: Validation | Non
     fused = chosen.fused_optimizer and run.precision != "16-mixed"
     folder.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in task.module.parameters() if p.requires_grad]
-    if run.compiled:
-        task.module.compile()
     module, optimizer = fabric.setup(
         task.module.to(memory_format=chosen.memory_format),  # type: ignore[call-overload]
         torch.optim.AdamW(parameters, lr=run.learning_rate, weight_decay=run.weight_decay, fused=fused or None),

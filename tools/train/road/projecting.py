@@ -113,7 +113,7 @@ def project_recipe(
         parts.append(_part(name, trainings.spec(name), values, trainings.cells_per_step(name, values), 1, machines))
     values = trainings.integrity()
     parts.append(_part("integrity", ensemble.completeness, values, values.get("batch", 64), 1, machines))
-    return Projection(tuple(parts), cells * trainings.side() ** 2 * 4 / 1e9, machines)
+    return Projection(tuple(parts), cells * trainings.side() ** 2 * 4 / 1e9, tuple(machines))
 
 
 def _part(name: str, spec: NetworkSpec, values: dict, a_step: int, count: int, machines: Sequence[str]) -> Projected:

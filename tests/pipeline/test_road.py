@@ -89,7 +89,8 @@ def test_killed_twice_it_ends_in_an_executed_notebook(tmp_path: Path) -> None:
     mount = KaggleMount(tmp_path / "kaggle", "flat", bundle, [Field("a", 1, (192, 192), bits=16)])
     mount.run(OVERLAYS=0, OPTIONS=mount.on_labels)
     report = json.loads((mount.working / "hcpl_report.json").read_text())
-    assert report["problem"] is None and set(report["run"]["networks"]) == {spec.name for spec in ensemble.networks}
+    used = {spec.name for spec in (*ensemble.networks, ensemble.completeness)}
+    assert report["problem"] is None and set(report["run"]["networks"]) == used
     with open(mount.working / "submission.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert len(row["PredictionString"].split()) == 3 * 19 * report["run"]["counts"]["cells"] > 0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import Predicted
-from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
+from hcpl_kernel.models.ensemble import GEOMETRY, Ensemble, read_ensemble
 from hcpl_kernel.models.network_kinds import GROUPS, Group
 from hcpl_kernel.models.weights import resolve_sha256
 from hcpl_kernel.pipeline.part import concatenated
@@ -43,6 +43,13 @@ class FinishedRun:
     predictions: tuple[Predicted, ...]
     integrity: NDArray[np.float32]
     report: Mapping[str, Any]
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """Names of what the value of a cell was made of, as :attr:`hcpl_kernel.models.ensemble.Ensemble.joined`."""
+        states = self.report["networks"]
+        ran = {name for name, facts in states.items() if facts["state"] == "done"}
+        return tuple(name for name in self.ensemble.joined if name in ran or name == GEOMETRY)
 
     def of_group(self, group: Group) -> tuple[Predicted, ...]:
         """The predictions of one group of networks."""

@@ -24,6 +24,7 @@ from hcpl_kernel.errors import HcplError, WeightsError
 from hcpl_kernel.models.ensemble import (
     GeometrySpec,
     SegmentationSpec,
+    part_entries,
     read_ensemble,
     read_values,
     write_ensemble,
@@ -69,7 +70,7 @@ def seed_folder(folder: Path, seed: int) -> list[Path]:
                 save_file(seeded(part, own_seed).state_dict(), temporary)
         hashes[part.file] = record(path, {**part.provenance, "seed": own_seed}).sha256
     values = read_values(folder)
-    for entry in (*values["segmentation"].values(), *values["integrity"].values(), *values["networks"]):
+    for entry in part_entries(values):
         entry["sha256"] = hashes.get(entry["file"], entry["sha256"])
     write_ensemble(folder / "ensemble.json", values)
     return [member(folder, name) for name in hashes]

@@ -35,7 +35,7 @@ class Figures:
         segmentation: both segmentation networks, seconds per field.
         segmentation_operations: of both, for one field.
         networks: the classifiers.
-        completeness: the VID's network.
+        completeness: the VID's network, None where the ensemble does not have it.
         cells: cells of the sample field.
     """
 
@@ -43,7 +43,7 @@ class Figures:
     segmentation: Timing
     segmentation_operations: list[Operation]
     networks: dict[str, NetworkFigures]
-    completeness: NetworkFigures
+    completeness: NetworkFigures | None
     cells: int
 
     @property

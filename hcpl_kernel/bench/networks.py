@@ -105,7 +105,7 @@ def measure_segmentation(ensemble: Ensemble, prepared: np.ndarray, device: torch
         prepared: (3, h, w) float32, one field as :func:`hcpl_kernel.segmentation.hpa_networks.segmentation_input` gives it.
         device: where they run.
     """
-    network = build_segmentation(ensemble.cell).eval()
+    network = build_segmentation(ensemble.segmentation()[1]).eval()
     operations = _count_segmentation(network, prepared.shape[1] * prepared.shape[2])
     network = network.to(device)
     field = torch.from_numpy(prepared)[None].to(device)

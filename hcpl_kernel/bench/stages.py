@@ -101,9 +101,8 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
 
 def _random_predictions(ensemble: Ensemble, cut: CutShard) -> dict[str, Prediction]:
     rng = np.random.default_rng(0)
-    specs = (ensemble.completeness, *ensemble.networks)
     predictions = {}
-    for spec in specs:
+    for spec in ensemble.all_networks:
         prob = rng.random((cut.cells, spec.outputs), np.float32)
         if spec.declared.activation == "softmax":
             prob /= prob.sum(1, keepdims=True)

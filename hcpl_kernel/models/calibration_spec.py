@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hcpl_kernel.models.schema import FreeForm, Number, Share, specification
+from hcpl_kernel.models.schema import FreeForm, Name, Number, Share, specification
 
 LEAST_SLOPE = 0.01
 """Least steepness of a curve in log-odds. Values that differ in float32 then differ in float64, too."""
@@ -66,10 +66,13 @@ class CalibrationSpec:
     Attributes:
         classes: (K,) one curve a class, in the order of the classes.
         provenance: data, method and figures; free text.
+        fitted_with: names of the networks, and of the modules of the VID ("geometry" is the first), whose values it was
+            fitted to; None in a file stands for all that its ensemble has.
     """
 
     classes: Annotated[tuple[ClassCalibration, ...], Field(min_length=1, max_length=1000)]
     provenance: FreeForm = dataclasses.field(default_factory=dict)
+    fitted_with: Annotated[tuple[Name, ...], Field(max_length=1000)] | None = None
 
     @property
     def thresholds(self) -> Sequence[float | None]:

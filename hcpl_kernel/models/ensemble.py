@@ -40,6 +40,8 @@ EARLIER = {
     'fusion.cell_only defaults to no class: rename them, write cell_only out, and set "schema": 2'
 }
 MOST_NETWORKS = 64
+GEOMETRY = "geometry"
+"""What the first module of the VID is called among the names of networks."""
 
 FusionOrder = Literal["fuse-then-average", "average-then-fuse"]
 NegativeRule = Literal["network", "complement", "mean"]
@@ -137,22 +139,24 @@ class Ensemble:
     Attributes:
         folder: where the files are.
         name: "mini", "full", or a user's own.
-        nuclei, cell: the segmentation networks.
-        geometry, completeness: the two VID modules.
+        nuclei, cell: the segmentation networks; None where the ensemble has none and label maps are to be given.
+        geometry, completeness: the two VID modules; None for one that the ensemble does not have. Without both, the
+            integrity of every cell is 1.
         networks: the classifiers, DSAs and cell-level, in the file's order.
         fusion: how their probabilities are joined.
         provenance: licence, origin, how it was trained, its figures. Its `caution` is a sentence that is shown beside
             predictions: what the ensemble learned from, and what it reached.
         classes: what the classifiers tell apart.
-        calibration: what turns fused values into probabilities; None where they stay as they are.
+        calibration: what turns fused values into probabilities, with the parts that it was fitted with; None where they
+            stay as they are.
     """
 
     folder: Path
     name: str
-    nuclei: SegmentationSpec
-    cell: SegmentationSpec
-    geometry: GeometrySpec
-    completeness: NetworkSpec
+    nuclei: SegmentationSpec | None
+    cell: SegmentationSpec | None
+    geometry: GeometrySpec | None
+    completeness: NetworkSpec | None
     networks: tuple[NetworkSpec, ...]
     fusion: FusionSpec
     provenance: Mapping[str, Any]
@@ -168,7 +172,7 @@ class Ensemble:
     @property
     def parts(self) -> tuple[Part, ...]:
         """Every part that has a weights file."""
-        return (self.nuclei, self.cell, self.geometry, self.completeness, *self.networks)
+        return self.parts_in_use(segmentation=True)
 
     @property
     def trained(self) -> bool:
@@ -177,7 +181,33 @@ class Ensemble:
 
     def parts_in_use(self, segmentation: bool) -> tuple[Part, ...]:
         """The parts that a run needs; `segmentation` is False where label maps are given."""
-        return self.parts if segmentation else self.parts[2:]
+        segmenting = (self.nuclei, self.cell) if segmentation else ()
+        listed: tuple[Part | None, ...] = (*segmenting, self.geometry, self.completeness, *self.networks)
+        return tuple(part for part in listed if part is not None)
+
+    def segmentation(self) -> tuple[SegmentationSpec, SegmentationSpec]:
+        """The networks of nuclei and of cells.
+
+        Raises:
+            WeightsError: if the ensemble has none.
+        """
+        if self.nuclei is None or self.cell is None:
+            raise WeightsError(
+                f"{self.folder} has no segmentation networks: give label maps (`hcpl predict --labels DIR`), or name a weights "
+                "folder that has them"
+            )
+        return self.nuclei, self.cell
+
+    @property
+    def all_networks(self) -> tuple[NetworkSpec, ...]:
+        """What sees the crops of cells: the completeness network, where there is one, then the classifiers."""
+        return self.networks if self.completeness is None else (self.completeness, *self.networks)
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """Names of what the value of a cell is made of: the modules of the VID, then the classifiers."""
+        geometry = () if self.geometry is None else (GEOMETRY,)
+        return (*geometry, *(spec.name for spec in self.all_networks))
 
 
 @specification
@@ -188,8 +218,8 @@ class _Segmentation:
 
 @specification
 class _Integrity:
-    geometry: GeometrySpec
-    completeness: NetworkSpec
+    geometry: GeometrySpec | None = None
+    completeness: NetworkSpec | None = None
 
 
 @specification
@@ -213,11 +243,11 @@ class _Document:
     """The sections of the file."""
 
     name: Name
-    segmentation: _Segmentation
-    integrity: _Integrity
     networks: Annotated[tuple[NetworkSpec, ...], Field(min_length=1, max_length=MOST_NETWORKS)]
     fusion: FusionSpec
     provenance: FreeForm
+    segmentation: _Segmentation | None = None
+    integrity: _Integrity = dataclasses.field(default_factory=_Integrity)
     classes: _Classes = dataclasses.field(default_factory=_hpa_classes)
     calibration: CalibrationSpec | None = None
 
@@ -243,14 +273,15 @@ def read_ensemble(folder: Path) -> Ensemble:
             _with_outputs(spec, f"networks[{position}]", values["networks"][position], len(classes))
             for position, spec in enumerate(document.networks)
         )
-        _check_completeness(document.integrity.completeness)
+        if document.integrity.completeness is not None:
+            _check_completeness(document.integrity.completeness)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
-    return Ensemble(
+    ensemble = Ensemble(
         folder=Path(folder),
         name=document.name,
-        nuclei=document.segmentation.nuclei,
-        cell=document.segmentation.cell,
+        nuclei=None if document.segmentation is None else document.segmentation.nuclei,
+        cell=None if document.segmentation is None else document.segmentation.cell,
         geometry=document.integrity.geometry,
         completeness=document.integrity.completeness,
         networks=networks,
@@ -259,6 +290,10 @@ def read_ensemble(folder: Path) -> Ensemble:
         classes=classes,
         calibration=document.calibration,
     )
+    calibration = ensemble.calibration
+    if calibration is None or calibration.fitted_with is not None:
+        return ensemble
+    return dataclasses.replace(ensemble, calibration=dataclasses.replace(calibration, fitted_with=ensemble.joined))
 
 
 def read_values(folder: Path) -> dict[str, Any]:
@@ -276,6 +311,12 @@ def read_values(folder: Path) -> dict[str, Any]:
     return read_document(path, SCHEMA, EARLIER)
 
 
+def part_entries(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The entries of all parts that have a weights file, in the JSON of :func:`read_values`."""
+    sections = (values.get("segmentation") or {}, values.get("integrity") or {})
+    return [*(entry for section in sections for entry in section.values() if entry), *values["networks"]]
+
+
 def write_ensemble(path: Path, values: Mapping[str, Any]) -> None:
     """Write an `ensemble.json`, atomically, with lists of numbers on one line."""
     text = json.dumps(values, indent=2)
@@ -286,7 +327,8 @@ def write_ensemble(path: Path, values: Mapping[str, Any]) -> None:
 
 def _check_names(document: _Document) -> None:
     """Names become file names, which some systems compare without regard to case."""
-    places = {document.integrity.completeness.name.casefold(): "integrity.completeness"}
+    completeness = document.integrity.completeness
+    places = {} if completeness is None else {completeness.name.casefold(): "integrity.completeness"}
     for position, spec in enumerate(document.networks):
         place = f"networks[{position}]"
         other = places.setdefault(spec.name.casefold(), place)

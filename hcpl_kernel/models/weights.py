@@ -142,16 +142,29 @@ def verify_parts(ensemble: Ensemble, segmentation: bool = True) -> None:
     with ThreadPoolExecutor() as pool:  # hashing lets other threads run
         faults = list(filter(None, pool.map(fault, ensemble.parts_in_use(segmentation))))
     if faults:
-        raise WeightsError("\n".join(faults))
+        raise WeightsError("\n".join([*faults, *_way_out(ensemble)]))
 
 
-def load_geometry_path(ensemble: Ensemble) -> Path:
-    """The verified path of the XGBoost model of the VID's first module.
+def _way_out(ensemble: Ensemble) -> Iterator[str]:
+    """How to predict with the networks that are there, where only some files are missing."""
+    there = [spec.name for spec in ensemble.networks if member(ensemble.folder, spec.file).is_file()]
+    missing = [part.file for part in ensemble.parts if not member(ensemble.folder, part.file).is_file()]
+    if there and missing:
+        yield (
+            f"To predict with what is there ({', '.join(there)}): "
+            f"`hcpl weights subset {ensemble.folder} --output NEW`, then --weights NEW"
+        )
+
+
+def load_geometry_path(ensemble: Ensemble) -> Path | None:
+    """The verified path of the XGBoost model of the VID's first module; None where the ensemble does not have it.
 
     Raises:
         WeightsError: if it is absent, of another hash, or not one of XGBoost's stable formats (JSON, UBJ).
     """
     part = ensemble.geometry
+    if part is None:
+        return None
     if Path(part.file).suffix not in GEOMETRY_SUFFIXES:
         raise WeightsError(
             f"{ensemble.folder}: the geometry module's file {part.file} must be an XGBoost model of suffix "

@@ -107,7 +107,8 @@ class LocalRun:
         self._report = report
         self._work = work
         self._attempts = attempts
-        self._geometry = GeometryModel.load(load_geometry_path(setup.ensemble))
+        geometry = load_geometry_path(setup.ensemble)
+        self._geometry = None if geometry is None else GeometryModel.load(geometry)
         self._passes = NetworkPasses(settings, setup, workspace, budget, report, devices, attempts)
         self._cells_per_field: float = EXPECTED_CELLS
         self._improving = 0.0

@@ -115,7 +115,7 @@ class Keys:
 
         Views go for want of time; a device that fails is replaced by one that computes in another precision.
         """
-        specs = (spec for spec in (self._ensemble.completeness, *self._ensemble.networks) if spec.name == name)
+        specs = (spec for spec in self._ensemble.all_networks if spec.name == name)
         ways = [(views, precision) for views in (None, 1, 2, 4) for precision in (None, *PRECISIONS)]
         return any(key == self.prediction(spec, *way) for spec in specs for way in ways)
 
@@ -144,7 +144,7 @@ class Keys:
         ensemble = self._ensemble
         curves = ensemble.calibration.classes if ensemble.calibration is not None else ()
         return digest(
-            resolve_sha256(ensemble.folder, ensemble.geometry),
+            None if ensemble.geometry is None else resolve_sha256(ensemble.folder, ensemble.geometry),
             dataclasses.asdict(ensemble.fusion),
             dataclasses.asdict(ensemble.classes),
             [dataclasses.asdict(curve) for curve in curves],

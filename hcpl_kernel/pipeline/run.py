@@ -291,7 +291,7 @@ class _Run:
         verify_parts(ensemble, settings.labels is None)
         with report.stage("looking at bit depth"):
             depth = settle(settings.bit_depth, [files for shard in self._shards for files in shard.files])
-        for spec in (ensemble.completeness, *ensemble.networks):
+        for spec in ensemble.all_networks:
             report.network(spec.name)
 
         def began(first: Introduction) -> None:
@@ -323,11 +323,12 @@ class _Run:
         networks = networks_of(finished, store)
         if len(networks) > 1:
             self._report.degrade(f"parts were made with {len(networks)} different sets of networks: values differ in scale")
-        for spec in (ensemble.completeness, *ensemble.networks):
+        for spec in ensemble.all_networks:
             self._report.network(spec.name)
             if any(spec.name not in names for names in networks):
                 self._report.leave_out(spec.name, "not every --part run had the time for it")
         finished.count(self._shards, self._report)
+        self._judge_calibration(ensemble)
         self._write(finished, ensemble, None, final=True)
         missing = [files.id for shard in self._shards if shard.index not in finished.places for files in shard.files]
         if missing:
@@ -422,11 +423,29 @@ class _Run:
             )
         if not any(spec.declared.image_stream for spec in done):
             report.degrade("no network with an image stream ran: probabilities have no image factor")
+        self._judge_calibration(ensemble)
         if finished.places and report.counts["readable"] == 0:
             first = report.problems[0]
             raise InputError(
                 f"none of the {report.counts['fields']} fields in {self._settings.fields_dir} could be used; "
                 f"{self._settings.output} holds fallback rows only. First: {first['ID']}: {first['reason']}"
+            )
+
+    def _judge_calibration(self, ensemble: Ensemble) -> None:
+        """Say where probabilities come from other networks than those that the calibration was fitted with."""
+        if ensemble.calibration is None:
+            return
+        states = self._report.networks
+        ran = {name for name in ensemble.joined if states.get(name, {"state": "done"})["state"] == "done"}
+        fitted = set(ensemble.calibration.fitted_with or ensemble.joined)
+        if ran != fitted:
+            without, beside = sorted(fitted - ran), sorted(ran - fitted)
+            other = [f"{word} {', '.join(names)}" for word, names in (("without", without), ("with", beside)) if names]
+            self._report.warn(
+                None,
+                f"probabilities and names are approximate: the calibration of {ensemble.name!r} was fitted with other networks, "
+                f"and this run is {' and '.join(other)}; the order of the cells within a class is not affected. "
+                "`python -m tools.calibrate` fits one for these networks",
             )
 
     def _result(self, ensemble: Ensemble) -> RunResult:

@@ -81,7 +81,8 @@ class Setup:
 
     Attributes:
         ensemble: the weights folder.
-        order: the networks in the order in which they run: the completeness network, then the classifiers.
+        order: the networks in the order in which they run: the completeness network, where there is one,
+            then the classifiers.
         segmenter: of the fields.
         depth: what 16-bit images are taken for.
         keys: of the results.
@@ -118,7 +119,8 @@ def make_setup(
         SettingsError: if a network that was asked for is not in the ensemble.
         WeightsError: if no hash of a file is recorded.
     """
-    order = (ensemble.completeness, *by_value_per_second(ensemble.networks, settings.views))
+    first = () if ensemble.completeness is None else (ensemble.completeness,)
+    order = (*first, *by_value_per_second(ensemble.networks, settings.views))
     request = SegmenterRequest(
         ensemble, settings.labels, settings.pixel_size, settings.resolution, settings.engine, precision, tuple(devices)
     )

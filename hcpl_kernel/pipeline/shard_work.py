@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hcpl_kernel.cells.record import field_of_cell
 from hcpl_kernel.errors import HcplError
@@ -55,7 +56,7 @@ def join(
     keys: Mapping[str, str],
     networks: Sequence[NetworkSpec],
     ensemble: Ensemble,
-    geometry: GeometryModel,
+    geometry: GeometryModel | None,
 ) -> Part:
     """Fuse what the networks say of a shard, weight it by visual integrity, and calibrate it.
 
@@ -65,12 +66,10 @@ def join(
         keys: what each prediction depends on.
         networks: the classifiers that ran over every shard; where there is none, every probability is 0.
         ensemble: how they are joined and calibrated.
-        geometry: the first module of the Visual Integrity Detector.
+        geometry: the first module of the Visual Integrity Detector, None where the ensemble does not have it. Where the
+            second did not run either, the integrity of every cell is 1.
     """
-    completeness = predictions.get(ensemble.completeness.name)
-    features = np.concatenate([record.features for record in cut.records])
-    bands = completeness.prob_cell if completeness is not None else None
-    integrity = integrity_weight(geometry.prob_good(features), bands)
+    integrity = _integrity(cut, predictions, ensemble, geometry)
     if networks:
         said = [(spec, predictions[spec.name]) for spec in networks]
         prob = fuse(said, field_of_cell(cut.records), ensemble.fusion, ensemble.classes)
@@ -78,3 +77,15 @@ def join(
         prob = np.zeros((cut.cells, len(ensemble.classes)), np.float32)
     prob = calibrate(apply_integrity(prob, integrity), ensemble.calibration)
     return Part(cut, predictions, keys, integrity, prob)
+
+
+def _integrity(
+    cut: CutShard, predictions: Mapping[str, Prediction], ensemble: Ensemble, geometry: GeometryModel | None
+) -> NDArray[np.float32]:
+    """(N,) in [0, 1], by the modules of the Visual Integrity Detector that there are and that ran."""
+    completeness = None if ensemble.completeness is None else predictions.get(ensemble.completeness.name)
+    if geometry is None and completeness is None:
+        return np.ones(cut.cells, np.float32)
+    features = np.concatenate([record.features for record in cut.records])
+    good = None if geometry is None else geometry.prob_good(features)
+    return integrity_weight(good, None if completeness is None else completeness.prob_cell)

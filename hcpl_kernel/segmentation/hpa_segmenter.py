@@ -30,8 +30,13 @@ on a CPU the activations of the larger network as well. Measured peaks less what
 
 
 def make(request: SegmenterRequest) -> HpaNetworks:
-    """The segmenter of an ensemble's two networks, as an engine computes them on a device."""
+    """The segmenter of an ensemble's two networks, as an engine computes them on a device.
+
+    Raises:
+        WeightsError: if the ensemble has no segmentation networks, or no hash of a file is recorded.
+    """
     ensemble = request.ensemble
+    nuclei, cell = ensemble.segmentation()
 
     def load(device: torch.device) -> Segmentator:
         from hcpl_kernel.engines import get_engine
@@ -43,11 +48,11 @@ def make(request: SegmenterRequest) -> HpaNetworks:
             engine.segmentation(load_segmentation(ensemble, "nuclei"), device),
             engine.segmentation(load_segmentation(ensemble, "cell"), device),
             device=str(device),
-            nuclei_background_cut=ensemble.nuclei.background_cut,
-            cell_background_cut=ensemble.cell.background_cut,
+            nuclei_background_cut=nuclei.background_cut,
+            cell_background_cut=cell.background_cut,
         )
 
-    parts = (ensemble.nuclei, ensemble.cell)
+    parts = (nuclei, cell)
     networks = [[computed_values(part), resolve_sha256(ensemble.folder, part)] for part in parts]
     on_cpu = any(device.type == "cpu" for device in request.devices)
     network_bytes = max(NETWORK_BYTES[part.architecture] for part in parts) if on_cpu else MAP_BYTES

@@ -21,4 +21,5 @@ def load_segmentation(ensemble: Ensemble, which: str) -> nn.Module:
     """
     if which not in ("nuclei", "cell"):
         raise ValueError(f"which is {which!r}, expected 'nuclei' or 'cell'")
-    return load_part(ensemble, ensemble.nuclei if which == "nuclei" else ensemble.cell, build_segmentation)
+    nuclei, cell = ensemble.segmentation()
+    return load_part(ensemble, nuclei if which == "nuclei" else cell, build_segmentation)

@@ -82,7 +82,7 @@ def _calibrate(given: argparse.Namespace) -> None:
     else:
         priors = None if given.priors is None else _read_priors(given.priors, ensemble.classes)
         fitted = fit(evidence, ensemble.classes.negative, given.least_precision, priors)
-        calibration = fitted.calibration
+        calibration = dataclasses.replace(fitted.calibration, fitted_with=run.joined)
         print(_tried(fitted))
     after = calibrate(evidence.prob, calibration)
     print(_table(evidence, after, calibration, ensemble))

@@ -256,14 +256,15 @@ def _segmenter(source: CellSource, masks: Path | None) -> Segmenter:
     if masks is not None:
         return GivenLabels(masks)
     ensemble = read_ensemble(Path(source.segmentator or ""))
+    nuclei, cell = ensemble.segmentation()
 
     def load() -> Segmentator:
         return Segmentator(
             load_segmentation(ensemble, "nuclei"),
             load_segmentation(ensemble, "cell"),
             device=source.device,
-            nuclei_background_cut=ensemble.nuclei.background_cut,
-            cell_background_cut=ensemble.cell.background_cut,
+            nuclei_background_cut=nuclei.background_cut,
+            cell_background_cut=cell.background_cut,
         )
 
     return HpaNetworks(load, None, source.pixel_size)

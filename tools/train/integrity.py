@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from hcpl_kernel.cells.crops import crop_cells, split_mask
 from hcpl_kernel.cells.table import measure_cells
-from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.errors import InputError, SettingsError, WeightsError
 from hcpl_kernel.integrity.cut_bands import BAND_COUNT
 from hcpl_kernel.integrity.geometry_model import FEATURES
 from hcpl_kernel.models.ensemble import read_ensemble
@@ -154,8 +154,11 @@ def train_integrity(settings: IntegrityTraining, cells: CellSet, work: Path, wei
 
     Raises:
         InputError: for a table without one of the columns.
+        WeightsError: if the ensemble does not name both modules.
     """
     ensemble = read_ensemble(weights)
+    if ensemble.geometry is None or ensemble.completeness is None:
+        raise WeightsError(f"{weights}: ensemble.json names no integrity modules; expected `geometry` and `completeness`")
     if is_main_process():
         features, good, origin = _geometry_cells(settings)
         booster, area = train_geometry(features, good, settings.folds, settings.seed)

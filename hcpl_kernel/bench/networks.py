@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from functools import partial
 
@@ -18,13 +19,12 @@ from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import CellHybridNet, build
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.pipeline.inference import GPU_BATCH, network_input
+from hcpl_kernel.pipeline.inference import GPU_BATCH, Predictor, network_input
 from hcpl_kernel.segmentation.hpa_networks import predict
 from hcpl_kernel.segmentation.unet import build_segmentation
 
 CPU_BATCH = 4
-"""Cells of a timed forward pass on a CPU: fewer than a run takes, so that the benchmark ends in minutes. A CPU's
-seconds per cell hardly depend on it."""
+"""Cells of a timed forward pass on a CPU: fewer than a run takes, so that the benchmark ends in minutes."""
 COUNTED_SIDE = 128
 """Side of the image on which the segmentation network's operations are counted, px; they grow with its area."""
 
@@ -36,6 +36,7 @@ class NetworkFigures:
     Attributes:
         forward: seconds per cell of the forward pass on ready tensors, one view.
         preparing: seconds per cell of turning stored crops into the network's input.
+        in_run: seconds per cell of both as a run does them, several batches at a time on a CPU, one view.
         scattering: seconds per cell of the scattering transform, which `forward` includes; None without one.
         operations: of one cell.
         batch: cells of the timed forward pass.
@@ -44,10 +45,16 @@ class NetworkFigures:
 
     forward: Timing
     preparing: Timing
+    in_run: Timing
     scattering: Timing | None
     operations: list[Operation]
     batch: int
     precision: str
+
+    @property
+    def view_share(self) -> float:
+        """The part of `in_run` that grows with the views: the forward pass."""
+        return self.forward.median / (self.forward.median + self.preparing.median)
 
 
 def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, allowance: float) -> NetworkFigures:
@@ -57,9 +64,10 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
         spec: the network.
         device: where it runs.
         crop_size: side of the stored crops, px.
-        allowance: seconds for the timed forward passes.
+        allowance: seconds for the timed forward passes, and again for what a run does.
     """
     network = build(spec).eval()
+    predictor = Predictor(copy.deepcopy(network), spec, device, "torch", views=1)
     fuse_normalisation(network)  # as the engine does; what is counted is what is computed
     one = torch.rand(1, 4, spec.input_size, spec.input_size)
     operations = count_operations(lambda: _logits(network, network.descriptors(one)), network.state_dict().values())
@@ -82,8 +90,14 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
         scattering = None
         if isinstance(network, CellHybridNet):
             scattering = measure(partial(network.scatter, cells), allowance=1.0, device=device).times(1 / batch)
+        # As many cells as the allowance has the time for, and as the predictor computes at once.
+        most = predictor.batch * predictor.lanes
+        count = int(min(most, max(batch, allowance * batch / (2 * forward.median))))
+        cells_of_run = rng.integers(0, 256, (count, crop_size, crop_size, 4), dtype=np.uint8)
+        field = np.zeros(count, np.int64)
+        in_run = measure(lambda: predictor.predict(cells_of_run, field, 1), 5, allowance, device=device).times(1 / count)
     return NetworkFigures(
-        forward.times(1 / batch), preparing.times(1 / batch), scattering, operations, batch, compiled.precision
+        forward.times(1 / batch), preparing.times(1 / batch), in_run, scattering, operations, batch, compiled.precision
     )
 
 
@@ -107,10 +121,9 @@ def measure_segmentation(ensemble: Ensemble, prepared: np.ndarray, device: torch
     """
     network = build_segmentation(ensemble.segmentation()[1]).eval()
     operations = _count_segmentation(network, prepared.shape[1] * prepared.shape[2])
-    network = network.to(device)
+    compiled = get_engine("torch").segmentation(network, device)
     field = torch.from_numpy(prepared)[None].to(device)
-    on_gpu = device.type == "cuda"
-    timing = measure(lambda: predict(network, field), repeats=5 if on_gpu else 1, warm_up=on_gpu, device=device)
+    timing = measure(lambda: predict(compiled, field), repeats=5, allowance=2.0, device=device)
     return timing.times(2), operations
 
 

@@ -12,9 +12,9 @@ import torch
 
 from hcpl_kernel.bench.counting import gigamultiplies
 from hcpl_kernel.bench.figures import Figures
-from hcpl_kernel.bench.planning import CELLS, Costs, format_plan, plan
+from hcpl_kernel.bench.planning import Costs, Workload, format_plan, plan
 from hcpl_kernel.bench.projecting import BAND, MACHINES, machine_of
-from hcpl_kernel.bench.sample import BITS, SIDE
+from hcpl_kernel.bench.sample import BITS
 from hcpl_kernel.bench.timing import Timing
 from hcpl_kernel.pipeline.report import versions
 
@@ -29,6 +29,7 @@ SKIPPED = (
 
 def as_values(
     figures: Figures,
+    workload: Workload,
     costs: Costs,
     projected: Mapping[str, Costs],
     miss: Mapping[str, float] | None,
@@ -39,6 +40,7 @@ def as_values(
 
     Args:
         figures: measured here.
+        workload: the images of the run that is planned.
         costs: of a run here.
         projected: key of a machine -> costs of a run there.
         miss: see :func:`hcpl_kernel.bench.figures.projection_miss`.
@@ -50,17 +52,19 @@ def as_values(
         "device": _device_names(devices),
         "cores": costs.cores,
         "torch_threads": torch.get_num_threads(),
-        "precision": figures.completeness.precision,
+        "precision": figures.some_network.precision,
         "versions": versions(),
         "seconds": seconds,
         "left_out": SKIPPED,
-        "sample": {"side": SIDE, "bits": BITS, "cells": figures.cells},
+        "workload": dataclasses.asdict(workload),
+        "sample": {"side": workload.size, "pixel_size": workload.pixel_size, "bits": BITS, "cells": figures.cells},
         "stages_per_field": {name: dataclasses.asdict(timing) for name, timing in figures.stages.items()},
-        "segmentation_networks_per_field": dataclasses.asdict(figures.segmentation),
+        "segmentation_networks_per_field": dataclasses.asdict(figures.segmentation) if figures.segmentation else None,
         "networks_per_cell": {
             name: {
                 "forward": dataclasses.asdict(n.forward),
                 "preparing": dataclasses.asdict(n.preparing),
+                "in_run": dataclasses.asdict(n.in_run),
                 "scattering": dataclasses.asdict(n.scattering) if n.scattering else None,
                 "batch": n.batch,
                 "gmac": gigamultiplies(n.operations),
@@ -68,25 +72,31 @@ def as_values(
             }
             for name, n in figures.all_networks.items()
         },
-        "measured": _run_values(costs),
+        "measured": _run_values(costs, workload),
         "projections": {
-            key: {"kind": "projection", "assumptions": MACHINES[key].assumptions(), "band": BAND, **_run_values(there)}
+            key: {
+                "kind": "projection",
+                "assumptions": MACHINES[key].assumptions(),
+                "band": BAND,
+                **_run_values(there, workload),
+            }
             for key, there in projected.items()
         },
         "present_gpu_projected_over_measured": miss,
     }
 
 
-def _run_values(costs: Costs) -> dict[str, Any]:
+def _run_values(costs: Costs, workload: Workload) -> dict[str, Any]:
     return {
         "costs": dataclasses.asdict(costs),
-        "plan_hours": plan(costs),
-        "headline_seconds_per_cell": {f"{cells:g}": costs.cell_on_one_thread(cells) for cells in CELLS},
+        "plan_hours": plan(costs, workload),
+        "headline_seconds_per_cell": {f"{cells:.3g}": costs.cell_on_one_thread(cells) for cells in workload.cells},
     }
 
 
 def format_figures(
     figures: Figures,
+    workload: Workload,
     costs: Costs,
     projected: Mapping[str, Costs],
     miss: Mapping[str, float] | None,
@@ -94,18 +104,18 @@ def format_figures(
 ) -> str:
     """The figures for people; arguments as in :func:`as_values`."""
     on_gpu = devices[0].type == "cuda"
-    batch = figures.completeness.batch
+    batch = figures.some_network.batch
     lines = [
         f"{', '.join(_device_names(devices))}; {costs.cores} cores, torch {torch.__version__} with "
         f"{torch.get_num_threads()} threads",
         "",
-        f"A field, one core ({SIDE} x {SIDE} px, {BITS} bit, simulated, {figures.cells} cells)",
+        f"A field, one core ({workload.size} x {workload.size} px, {BITS} bit, simulated, {figures.cells} cells)",
         _HEADER,
         *(_row(name, timing) for name, timing in figures.stages.items()),
-        f"both segmentation networks, {'the GPU' if on_gpu else 'all cores'}",
-        _row("  forward passes", figures.segmentation),
+        f"both segmentation networks, {'the GPU' if on_gpu else 'all cores'}" if figures.segmentation else "no segmentation",
+        *([_row("  forward passes", figures.segmentation)] if figures.segmentation else []),
         "",
-        f"A cell, {'the GPU' if on_gpu else 'all cores'} ({figures.completeness.precision}, batch {batch}, one view, "
+        f"A cell, {'the GPU' if on_gpu else 'all cores'} ({figures.some_network.precision}, batch {batch}, one view, "
         "random weights)",
         _HEADER,
     ]
@@ -114,7 +124,11 @@ def format_figures(
         if n.scattering is not None:
             lines.append(_row("  of it scattering", n.scattering))
     preparing = [n.preparing for n in figures.all_networks.values()]
-    lines += [f"input of all networks from stored crops: {_time(sum(t.median for t in preparing))}", ""]
+    lines += [
+        f"input of all networks from stored crops: {_time(sum(t.median for t in preparing))}",
+        f"all of it as a run does it: {_time(sum(n.in_run.median for n in figures.all_networks.values()))}",
+        "",
+    ]
     decode = figures.stages["decode"]
     if decode.median > BUSY * decode.core:
         lines += [
@@ -122,24 +136,26 @@ def format_figures(
             "processor's own. The plan below holds for the machine as busy as it is.",
             "",
         ]
-    lines += ["Measured: a run on this machine", *format_plan(plan(costs)), _headline(costs, on_gpu), SKIPPED]
+    lines += ["Measured: a run on this machine", *format_plan(plan(costs, workload), workload)]
+    lines += [_headline(costs, workload, on_gpu), SKIPPED]
     for key, there in projected.items():
         lines += [
             "",
             f"PROJECTION to {key}, between / {BAND} and x {BAND} (nothing was measured there)",
             f"assumed: {MACHINES[key].assumptions()}",
-            *format_plan(plan(there)),
-            _headline(there, True),
+            *format_plan(plan(there, workload), workload),
+            _headline(there, workload, True),
         ]
     lines += ["", *_miss_lines(miss, devices)]
     return "\n".join(lines)
 
 
-def _headline(costs: Costs, on_gpu: bool) -> str:
-    cells = CELLS[0]
+def _headline(costs: Costs, workload: Workload, on_gpu: bool) -> str:
+    cells = workload.cells[0]
     seconds = ", ".join(f"{costs.cell_on_one_thread(cells, views):.3f} s with {views}" for views in (1, 4))
     where = "one CPU thread and one GPU" if on_gpu else "CPU only, networks on all its cores, the rest on one"
-    return f"seconds per cell at {cells} cells per image, {where}: {seconds} views (the paper: below 1 s, CPU thread + P100)"
+    paper = "(the paper: below 1 s, CPU thread + P100)"
+    return f"seconds per cell at {cells:.3g} cells per image, {where}: {seconds} views {paper}"
 
 
 def _miss_lines(miss: Mapping[str, float] | None, devices: Sequence[torch.device]) -> list[str]:

@@ -10,15 +10,12 @@ import numpy as np
 
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.locate import FieldFiles
+from hcpl_kernel.segmentation.hpa_networks import NETWORK_PIXEL_SIZE
 from hcpl_kernel.simulation import simulate_field
 
 SEED = 2
-SIDE = 2048
-PIXEL_SIZE = 0.08
 BITS = 16
-"""The competition's commonest size, and the depth of its hidden test images."""
-SCALE = 4
-"""Input pixels per pixel of the segmentation networks."""
+"""The depth of the competition's hidden test images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +26,8 @@ class SampleField:
         files: its four PNGs.
         image: (4, H, W) uint16.
         cells, nuclei: (H, W) int32 true instance maps.
-        maps: nuclei and cell class maps, (H / 4, W / 4, 3) uint8, as the segmentation networks would give.
+        maps: nuclei and cell class maps, (h, w, 3) uint8 at 0.32 um per pixel, as the segmentation networks would give.
+        pixel_size: um per pixel of the image.
     """
 
     files: FieldFiles
@@ -37,30 +35,40 @@ class SampleField:
     cells: np.ndarray
     nuclei: np.ndarray
     maps: tuple[np.ndarray, np.ndarray]
+    pixel_size: float
 
 
-def make_sample(folder: Path, side: int = SIDE) -> SampleField:
-    """Simulate the field and write its channels to a folder."""
-    field = simulate_field(SEED, shape=(side, side), pixel_size=PIXEL_SIZE, bits=BITS)
+def make_sample(folder: Path, side: int, pixel_size: float) -> SampleField:
+    """Simulate the field and write its channels to a folder.
+
+    Args:
+        folder: gets the files.
+        side: of the field, px.
+        pixel_size: um per pixel.
+    """
+    field = simulate_field(SEED, shape=(side, side), pixel_size=pixel_size, bits=BITS)
     paths: dict[str, Path | None] = {}
     for channel, pixels in zip(CHANNELS, field.image, strict=True):
         path = folder / f"sample_{channel}.png"
         cv2.imwrite(str(path), pixels)
         paths[channel] = path
-    maps = class_map(field.nuclei), class_map(field.cells)
-    return SampleField(FieldFiles("sample", paths), field.image, field.cells, field.nuclei, maps)
+    maps = class_map(field.nuclei, pixel_size), class_map(field.cells, pixel_size)
+    return SampleField(FieldFiles("sample", paths), field.image, field.cells, field.nuclei, maps, pixel_size)
 
 
-def class_map(labels: np.ndarray) -> np.ndarray:
+def class_map(labels: np.ndarray, pixel_size: float) -> np.ndarray:
     """What a segmentation network would say of an instance map, a little blurred as its probabilities are.
 
     Args:
-        labels: (H, W) integer, sides divisible by 4.
+        labels: (H, W) integer.
+        pixel_size: um per pixel of it.
 
     Returns:
-        (H / 4, W / 4, 3) uint8: 0, border, interior.
+        (h, w, 3) uint8 at 0.32 um per pixel: 0, border, interior.
     """
-    instances = labels[SCALE // 2 :: SCALE, SCALE // 2 :: SCALE].astype(np.uint16)
+    scale = pixel_size / NETWORK_PIXEL_SIZE
+    rows, columns = (((np.arange(max(1, round(n * scale))) + 0.5) / scale).astype(int).clip(0, n - 1) for n in labels.shape)
+    instances = labels[np.ix_(rows, columns)].astype(np.uint16)
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
     edge = (instances > 0) & (cv2.dilate(instances, disk) != cv2.erode(instances, disk))
     sharp = np.stack([np.zeros_like(edge), edge, (instances > 0) & ~edge], axis=2).astype(np.uint8) * 255

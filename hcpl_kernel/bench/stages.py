@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hcpl_kernel.bench.random_geometry import write_random_geometry
-from hcpl_kernel.bench.sample import PIXEL_SIZE, SampleField
+from hcpl_kernel.bench.sample import SampleField
 from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.record import FieldRecord
@@ -60,10 +60,10 @@ def measure_field_stages(sample: SampleField, crop_size: int, folder: Path) -> d
 
         stages: dict[str, Callable[[], object]] = {
             "decode": lambda: read_field(sample.files),
-            "network input": lambda: segmentation_input(sample.image, PIXEL_SIZE, padding=True),
+            "network input": lambda: segmentation_input(sample.image, sample.pixel_size, padding=True),
             **{LABELLING + name: labelling(name) for name in LABELLERS},
             "cell table": lambda: measure_cells(sample.cells, sample.nuclei),
-            "geometry features": lambda: geometry_features(sample.cells, sample.image, table, PIXEL_SIZE),
+            "geometry features": lambda: geometry_features(sample.cells, sample.image, table, sample.pixel_size),
             "crops": lambda: crop_cells(to_display_bytes(sample.image), sample.cells, table, crop_size),
             "mask strings": lambda: encode_labels(sample.cells),
             "label maps to disk": write_maps,
@@ -76,7 +76,7 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
     table = measure_cells(sample.cells, sample.nuclei)
     strings = encode_labels(sample.cells)
     masks = [strings[int(cell)] for cell in table.cell]
-    features = geometry_features(sample.cells, sample.image, table, PIXEL_SIZE)
+    features = geometry_features(sample.cells, sample.image, table, sample.pixel_size)
     height, width = sample.cells.shape
     records = [FieldRecord(f"field_{i}", height, width, None, (), table, masks, features) for i in range(MEAN_FIELDS)]
     cut = CutShard(tuple(records), crop_size=0, label_maps={})
@@ -92,7 +92,7 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
             part.fields(),
             [
                 submission_csv(folder / "submission.csv", ensemble.classes, None, ids),
-                cells_csv(folder / "cells.csv", ensemble.classes, CellForm(ensemble.calibration, PIXEL_SIZE)),
+                cells_csv(folder / "cells.csv", ensemble.classes, CellForm(ensemble.calibration, sample.pixel_size)),
             ],
         )
 

@@ -15,8 +15,12 @@ def add_verbs(parser: Parser) -> None:
     verb.add_argument("--output", type=path, default=Path("demo_output"), metavar="DIR")
 
     verb = parser.add_verb(
-        "bench", bench, "Measure each stage on this machine and plan a run; needs no weights and no images."
+        "bench", bench, "Measure an ensemble on this machine and plan a run; needs neither its files nor images."
     )
+    verb.add_argument("--weights", type=path, metavar="DIR", help="the ensemble; default: weights/full")
+    verb.add_argument("--images", type=int, default=2270, metavar="N", help="of the run (default: %(default)s)")
+    verb.add_argument("--size", type=int, default=2048, metavar="PX", help="side of the images (default: %(default)s)")
+    verb.add_argument("--pixel-size", type=float, default=0.08, metavar="UM", help="um per pixel (default: %(default)s)")
     verb.add_argument("--json", type=path, metavar="FILE", help="also write the figures here")
     verb.add_argument("--project", default="", metavar="p100,t4x2", help="also project to these machines")
 
@@ -37,8 +41,10 @@ def bench(options: argparse.Namespace) -> int:
     if options.json is not None:
         check_output(options.json)
     from hcpl_kernel.bench import run_bench
+    from hcpl_kernel.bench.planning import Workload
 
-    return run_bench(options.json, [name for name in options.project.split(",") if name])
+    workload = Workload(options.images, options.size, options.pixel_size)
+    return run_bench(options.json, [name for name in options.project.split(",") if name], options.weights, workload)
 
 
 def doctor(options: argparse.Namespace) -> int:

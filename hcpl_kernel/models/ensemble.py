@@ -193,8 +193,8 @@ class Ensemble:
         """
         if self.nuclei is None or self.cell is None:
             raise WeightsError(
-                f"{self.folder} has no segmentation networks: give label maps (`hcpl predict --labels DIR`), or name a weights "
-                "folder that has them"
+                f"{self.folder} has no segmentation networks: give label maps (`hcpl predict --labels DIR`), or "
+                "name a weights folder that has them"
             )
         return self.nuclei, self.cell
 

@@ -109,6 +109,11 @@ class Predictor:
         """What the descriptors are computed in."""
         return self._engine.precision
 
+    @property
+    def lanes(self) -> int:
+        """How many batches are computed at the same time."""
+        return len(self._lanes)
+
     @torch.inference_mode()
     def predict(self, crops: np.ndarray, field_of_cell: np.ndarray, fields: int, stop: Stop | None = None) -> Prediction:
         """Predict the cells of whole fields.

@@ -443,8 +443,8 @@ class _Run:
             other = [f"{word} {', '.join(names)}" for word, names in (("without", without), ("with", beside)) if names]
             self._report.warn(
                 None,
-                f"probabilities and names are approximate: the calibration of {ensemble.name!r} was fitted with other networks, "
-                f"and this run is {' and '.join(other)}; the order of the cells within a class is not affected. "
+                f"probabilities and names are approximate: the calibration of {ensemble.name!r} was fitted with other "
+                f"networks, and this run is {' and '.join(other)}; the order of the cells within a class is not affected. "
                 "`python -m tools.calibrate` fits one for these networks",
             )
 

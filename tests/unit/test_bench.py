@@ -14,13 +14,15 @@ from torch import nn
 
 from hcpl_kernel.bench import command, figures
 from hcpl_kernel.bench.counting import Operation, count_operations, gigamultiplies
-from hcpl_kernel.bench.planning import Costs, format_plan, plan
+from hcpl_kernel.bench.planning import Costs, Workload, format_plan, plan
 from hcpl_kernel.bench.projecting import MACHINES, Machine, find_machines, machine_of, project
 from hcpl_kernel.bench.sample import class_map, make_sample
 from hcpl_kernel.bench.timing import Timing, measure
+from hcpl_kernel.cli import main
 from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
+from hcpl_kernel.pipeline.progress import spoken
 from hcpl_kernel.segmentation import label_cells
 
 MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"
@@ -109,28 +111,46 @@ def test_machines_are_found_by_name() -> None:
 
 
 COSTS = Costs(
-    field_core=2.0, field_device=1.0, cell_view=0.1, cell=0.05, fusing=0.5, classifiers=4, devices=2, cores=4, shared=False
+    start=7.0,
+    field_core=2.0,
+    field_device=1.0,
+    cell_view=0.1,
+    cell=0.05,
+    fusing=0.5,
+    classifiers=4,
+    devices=2,
+    cores=4,
+    shared=False,
 )
 
 
 def test_a_run_is_the_sum_of_its_parts() -> None:
-    assert COSTS.run(images=10, cells=20, views=2) == pytest.approx(10 * (1.0 + 4 * 0.5 + 20 * (0.2 + 0.05) / 2))
+    assert COSTS.run(images=10, cells=20, views=2) == pytest.approx(7 + 10 * (1.0 + 4 * 0.5 + 20 * (0.2 + 0.05) / 2))
     on_cpu = dataclasses.replace(COSTS, shared=True, devices=1)
-    assert on_cpu.run(images=10, cells=20, views=1) == pytest.approx(10 * (0.5 + 1.0 + 2.0 + 20 * 0.15))
+    assert on_cpu.run(images=10, cells=20, views=1) == pytest.approx(7 + 10 * (0.5 + 1.0 + 2.0 + 20 * 0.15))
     assert COSTS.cell_on_one_thread(cells=10, views=4) == pytest.approx((2.0 + 1.0 + 2.0) / 10 + 0.4 + 0.05)
 
 
 def test_the_plan_is_in_hours() -> None:
-    table = plan(COSTS, images=360)
+    workload = Workload(images=360)
+    table = plan(COSTS, workload)
     assert table["12.4"]["1"] == pytest.approx(COSTS.run(360, 12.4, 1) / 3600)
     assert set(table) == {"12.4", "26"} and list(table["26"]) == ["1", "2", "4", "8"]
-    assert f"{table['26']['8']:.2f}" in format_plan(table, 360)[-1]
+    assert spoken(3600 * table["26"]["8"]) in format_plan(table, workload)[-1]
+
+
+def test_cells_per_image_follow_the_area_that_it_shows() -> None:
+    assert Workload(size=512, pixel_size=0.32).cells == Workload().cells == (12.4, 26.0)
+    assert Workload(size=1024).cells == (3.1, 6.5)
+    for wrong in ({"images": 0}, {"size": 64}, {"size": 9000}, {"pixel_size": 0.0}, {"pixel_size": float("nan")}):
+        with pytest.raises(SettingsError, match=f"{next(iter(wrong))} is .*, expected"):
+            Workload(**wrong)  # type: ignore[arg-type]
 
 
 def test_the_sample_can_be_decoded_and_segmented_back(tmp_path: Path) -> None:
     from hcpl_kernel.fields.readers import read_field
 
-    sample = make_sample(tmp_path, side=1024)
+    sample = make_sample(tmp_path, 1024, 0.08)
     assert (read_field(sample.files) == sample.image).all() and sample.image.dtype == np.uint16
     _, found = label_cells(*sample.maps, output_shape=sample.cells.shape)
     overlap = np.count_nonzero((found > 0) & (sample.cells > 0)) / np.count_nonzero((found > 0) | (sample.cells > 0))
@@ -140,7 +160,7 @@ def test_the_sample_can_be_decoded_and_segmented_back(tmp_path: Path) -> None:
 def test_a_class_map_has_a_border_round_an_interior() -> None:
     labels = np.zeros((64, 64), np.int32)
     labels[8:56, 8:56] = 1
-    background, border, interior = np.moveaxis(class_map(labels), 2, 0)
+    background, border, interior = np.moveaxis(class_map(labels, 0.08), 2, 0)
     assert background.max() == 0
     assert interior[8, 8] == 255 and border[8, 8] == 0 and interior[0, 0] == 0
     assert border[8, 2] > 100
@@ -149,9 +169,9 @@ def test_a_class_map_has_a_border_round_an_interior() -> None:
 def test_the_command_on_small_networks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "full_weights", lambda: MINI)
-    monkeypatch.setattr(figures, "make_sample", lambda folder: make_sample(folder, side=512))
-    assert command.run_bench(tmp_path / "bench.json", ["p100", "t4x2"]) == 0
+    monkeypatch.setattr(figures, "ALLOWANCE", 0.2)
+    arguments = ["bench", "--weights", str(MINI), "--images", "60", "--size", "512", "--json", str(tmp_path / "bench.json")]
+    assert main([*arguments, "--project", "p100,t4x2"]) == 0
     text = capsys.readouterr().out
     assert "PROJECTION to p100" in text and "x 1.6" in text and "core time" in text
     values = json.loads((tmp_path / "bench.json").read_text())
@@ -161,7 +181,8 @@ def test_the_command_on_small_networks(
     assert values["stages_per_field"]["labelling, exact"]["median"] > 0
     projected = values["projections"]["t4x2"]
     assert projected["kind"] == "projection" and projected["costs"]["devices"] == 2
-    assert values["measured"]["plan_hours"]["26"]["8"] > values["measured"]["plan_hours"]["26"]["1"] > 0
+    assert values["workload"] == {"images": 60, "size": 512, "pixel_size": 0.08}
+    assert values["measured"]["plan_hours"]["1.62"]["8"] > values["measured"]["plan_hours"]["1.62"]["1"] > 0
     if not torch.cuda.is_available():
         assert values["present_gpu_projected_over_measured"] is None
         assert "there is no GPU here" in text and "CPU only" in text

@@ -27,8 +27,9 @@ from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.runtime.process_tuning import keep_freed_memory
+from hcpl_kernel.scoring.resampling import interval, resample
 from hcpl_kernel.settings import from_mapping, read_json
-from tools.evaluate.average_precision import Scored, interval, resample, score
+from tools.evaluate.average_precision import Scored, score
 from tools.evaluate.truth import Matched
 from tools.relabel import relabel
 from tools.simulate.dataset import DatasetSettings, make_dataset

@@ -7,6 +7,7 @@ kills for its memory then costs the prediction, never the notebook: a valid `sub
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import os
 import shlex
@@ -25,6 +26,7 @@ from hcpl_kernel.errors import HcplError
 from hcpl_kernel.fields.kaggle import INPUT_ROOT, find_competition, find_dataset
 from hcpl_kernel.pipeline.budget import TimeBudget, command_started
 from hcpl_kernel.pipeline.report import FILE_NAME as RUN_REPORT_NAME
+from hcpl_kernel.report.state import FILE_NAME as PAGE
 from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from hcpl_kernel.settings import parse_duration
 
@@ -34,6 +36,10 @@ WEIGHTS_MARKER = "hcpl_weights_{}.json"
 """A file of a dataset that holds weights; the ensemble's name fills the gap."""
 DEFAULT_SCRATCH = Path("/kaggle/temp/hcpl")
 REPORT_NAME = "hcpl_report.json"
+PAGE_NAME = "hcpl_report.html"
+"""Where the run's page stays, next to the submission."""
+SHOWN_BYTES = 20_000_000
+"""A larger page is not shown inside of the notebook, whose viewer would be slow (our choice)."""
 GRACE = 600.0
 """Seconds past the time limit after which a prediction that hangs is ended (our choice; Kaggle's limit is 9 h)."""
 PROGRESS_INTERVAL = 30.0
@@ -117,7 +123,7 @@ def predict_competition(
 
 
 def show(outcome: Outcome, overlays: int = 3) -> None:
-    """Display the classes of all cells as a table, and the first fields with their cells.
+    """Display the classes of all cells as a table, the first fields with their cells, and the page of the run.
 
     Does nothing in the competition's rerun, where nobody looks and a failure would cost the submission.
     """
@@ -160,6 +166,23 @@ def show(outcome: Outcome, overlays: int = 3) -> None:
             picture = overlay(read_field(files), labels, names, caution)
             print(f"{files.id}: {len(own)} cells")
             display(Image.fromarray(picture))
+    _show_page(outcome)
+
+
+def _show_page(outcome: Outcome) -> None:
+    """Keep the page of the run next to the submission, and show it in a frame of its own."""
+    page = outcome.work / PAGE
+    if not page.is_file():
+        return
+    from IPython.display import HTML, display
+
+    kept = outcome.submission.with_name(PAGE_NAME)
+    shutil.copyfile(page, kept)
+    print(f"{kept.name}: the page of the run, with every field and cell; download it from the notebook's output.")
+    if kept.stat().st_size <= SHOWN_BYTES:
+        content = html.escape(kept.read_text(encoding="utf-8"))
+        frame = f'<iframe srcdoc="{content}" sandbox="allow-scripts" style="width: 100%; height: 900px; border: 0"></iframe>'
+        display(HTML(f"<div>{frame}</div>"))
 
 
 def _caution(work: Path) -> str | None:
@@ -172,7 +195,7 @@ def _caution(work: Path) -> str | None:
 
 
 def clean(scratch: str | Path) -> None:
-    """Remove the scratch folder; what stays is the submission and the report."""
+    """Remove the scratch folder; what stays is the submission, the report and the page."""
     shutil.rmtree(scratch)
 
 

@@ -5,12 +5,14 @@
 
 Each is a flat folder of files that Kaggle neither drops, unpacks nor converts: wheels, safetensors and JSON. Its root is a
 weights folder, which `hcpl weights verify` checks. A marker file, by which the notebook finds the dataset in any mount
-layout, lists every file with its sha256. The same input gives the same bytes.
+layout, lists every file with its sha256. The same input gives the same bytes. Of an ensemble of which some files are
+missing, what is there is shipped, as an ensemble of its own, and what is missing is said.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 import sys
@@ -22,7 +24,8 @@ from hcpl_kernel import __version__
 from hcpl_kernel.errors import HcplError, SettingsError, WeightsError
 from hcpl_kernel.kaggle import BUNDLE_MARKER, WEIGHTS_MARKER
 from hcpl_kernel.models.ensemble import read_ensemble
-from hcpl_kernel.models.manifest import read_manifest, sha256_of, verify, write_manifest
+from hcpl_kernel.models.manifest import sha256_of
+from hcpl_kernel.models.subset import choose, copy_into
 from tools._kaggle_metadata import OWNER_PLACEHOLDER, check_dataset_metadata
 from tools._wheelhouse import build_package_wheel, rebuild_wheel
 
@@ -35,7 +38,20 @@ CODE_LIMIT = 5_000_000
 """Bytes that all but the weights may take."""
 
 
-def build_bundle(out: Path, weights: Path, owner: str) -> Path:
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A dataset's folder.
+
+    Attributes:
+        folder: what `kaggle datasets create -p` takes.
+        left_out: parts of the ensemble that it is without, each with the reason.
+    """
+
+    folder: Path
+    left_out: tuple[str, ...]
+
+
+def build_bundle(out: Path, weights: Path, owner: str) -> Built:
     """Build the dataset with the package.
 
     Args:
@@ -44,7 +60,7 @@ def build_bundle(out: Path, weights: Path, owner: str) -> Path:
         owner: Kaggle user or organisation.
 
     Raises:
-        WeightsError: if a weights file is missing or differs from its recorded hash.
+        WeightsError: if a weights file differs from its recorded hash, or no network's file is there.
         SettingsError: if the metadata breaks one of Kaggle's rules.
         InputError: if a wheel cannot be built.
     """
@@ -56,7 +72,7 @@ def build_bundle(out: Path, weights: Path, owner: str) -> Path:
     code = sum(path.stat().st_size for path in folder.iterdir())
     if code > CODE_LIMIT:
         raise SettingsError(f"the code part of {folder} has {code} bytes, expected at most {CODE_LIMIT}")
-    name = _add_weights(weights, folder)
+    name, left_out = _add_weights(weights, folder)
     _write_marker(folder / BUNDLE_MARKER)
     metadata = {
         "title": "HCPL kernel",
@@ -65,10 +81,10 @@ def build_bundle(out: Path, weights: Path, owner: str) -> Path:
         "description": f"hcpl_kernel {__version__} with the weights {name!r}; attach it to the notebook HCPL submission.",
         "licenses": [{"name": "apache-2.0"}],
     }
-    return _finish(folder, metadata)
+    return Built(_finish(folder, metadata), left_out)
 
 
-def build_weights(out: Path, weights: Path, owner: str) -> Path:
+def build_weights(out: Path, weights: Path, owner: str) -> Built:
     """Build the dataset of a weights folder by itself, `hcpl-weights-<name>`.
 
     Raises:
@@ -76,7 +92,7 @@ def build_weights(out: Path, weights: Path, owner: str) -> Path:
     """
     name = read_ensemble(weights).name
     folder = _fresh(out / f"hcpl-weights-{name}")
-    _add_weights(weights, folder)
+    _, left_out = _add_weights(weights, folder)
     metadata = {
         "title": f"HCPL weights {name}",
         "id": f"{owner}/{folder.name}",
@@ -84,24 +100,19 @@ def build_weights(out: Path, weights: Path, owner: str) -> Path:
         "description": "Origin and licence of each file: provenance in ensemble.json and manifest.json.",
         "licenses": [{"name": "other"}],
     }
-    return _finish(folder, metadata)
+    return Built(_finish(folder, metadata), left_out)
 
 
-def _add_weights(weights: Path, folder: Path) -> str:
-    """Copy the ensemble file and every file that it names; returns the ensemble's name."""
-    ensemble = read_ensemble(weights)
-    names = {part.file for part in ensemble.parts}
-    faults = [f"{s.name} is {s.state}" for s in verify(weights) if s.name in names and not s.good]
-    if faults:
-        raise WeightsError(f"{weights} is not fit to be shipped: {', '.join(faults)} (see `hcpl weights verify {weights}`)")
-    nested = sorted(name for name in names if "/" in name)
+def _add_weights(weights: Path, folder: Path) -> tuple[str, tuple[str, ...]]:
+    """Copy what there is of an ensemble; returns its name, and what it is without."""
+    subset = choose(weights)
+    nested = sorted(name for name in subset.files if "/" in name)
     if nested:
         raise WeightsError(f"{weights}: {', '.join(nested)} are in sub-folders, which Kaggle's client leaves out; move them")
-    for name in sorted({"ensemble.json", *names}):
-        shutil.copyfile(weights / name, folder / name)
-    write_manifest(folder, {name: entry for name, entry in read_manifest(weights).items() if name in names})
-    _write_marker(folder / WEIGHTS_MARKER.format(ensemble.name))
-    return ensemble.name
+    copy_into(subset, folder)
+    name = str(subset.values["name"])
+    _write_marker(folder / WEIGHTS_MARKER.format(name))
+    return name, subset.left_out
 
 
 def _write_marker(path: Path) -> None:
@@ -141,16 +152,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--owner", default=OWNER_PLACEHOLDER, metavar="NAME", help="your Kaggle user name")
     options = parser.parse_args(arguments)
     try:
-        folders = [build_bundle(options.out, options.weights, options.owner)]
+        built = [build_bundle(options.out, options.weights, options.owner)]
         if options.full is not None:
-            folders.append(build_weights(options.out, options.full, options.owner))
+            built.append(build_weights(options.out, options.full, options.owner))
     except HcplError as error:
         print(f"build_dataset: {error}", file=sys.stderr)
         return 2
-    for folder in folders:
-        print(f"{folder}/")
-        for path in sorted(folder.iterdir()):
+    for each in built:
+        print(f"{each.folder}/")
+        for path in sorted(each.folder.iterdir()):
             print(f"  {path.stat().st_size:>12,}  {path.name}")
+        for what in each.left_out:
+            print(f"  left out: {what}")
     if options.owner == OWNER_PLACEHOLDER:
         print(f"Name your Kaggle user with --owner, or replace {OWNER_PLACEHOLDER} in {METADATA_NAME}, before uploading.")
     return 0

@@ -16,6 +16,7 @@ from pycocotools import mask as coco
 
 from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SubmissionError
+from hcpl_kernel.scoring.resampling import interval, mean_of_classes, resample, summed_envelopes
 from hcpl_kernel.submission.rle import decode_counts
 
 if TYPE_CHECKING:
@@ -37,39 +38,52 @@ class ScoreReport:
     Attributes:
         mean: mean of the average precisions of the classes that have ground truth, nan where none has.
         per_class: average precision of each class, nan where a class has no ground truth.
-        truths: number of ground truths of each class, a group counting as one.
-        detections: number of detections of each class that counted (an absorbed group's as one).
-        iou_threshold: overlap of a true positive.
-        verified: which classes counted on which images, "all" or "present".
+        truths: number of ground truths of each class, a group counting as one; of images: how many have the class.
+        detections: number of detections of each class that counted (an absorbed group's as one); of images: how many have
+            a prediction of it.
+        iou_threshold: overlap of a true positive; None for a score of images.
+        verified: which classes counted on which images, "all" or "present"; None for a score of images.
+        mean_interval: 95 % bootstrap interval of `mean` over images, nan where none was asked for.
+        intervals: of each class; empty where none was asked for.
     """
 
     mean: float
     per_class: tuple[float, ...]
     truths: tuple[int, ...]
     detections: tuple[int, ...]
-    iou_threshold: float
-    verified: str
+    iou_threshold: float | None
+    verified: str | None
+    mean_interval: tuple[float, float] = (np.nan, np.nan)
+    intervals: tuple[tuple[float, float], ...] = ()
 
 
 @dataclasses.dataclass
 class _ClassTally:
-    """What is known of one class: its ground truths, and score and truth of its detections, one array per image."""
+    """What is known of one class: its ground truths by image, and score and truth of its detections, image after image."""
 
-    truths: int = 0
+    truths: dict[int, int] = dataclasses.field(default_factory=dict)
+    images: list[int] = dataclasses.field(default_factory=list)
     scores: list[Floats] = dataclasses.field(default_factory=list)
     hits: list[NDArray[np.bool_]] = dataclasses.field(default_factory=list)
 
-    def average_precision(self) -> float:
-        """Area under the monotone envelope of the precision over the recall, all points."""
-        if not self.truths:
-            return float("nan")
-        if not self.scores:
-            return 0.0
-        order = np.argsort(-np.concatenate(self.scores), kind="stable")
-        hits = np.concatenate(self.hits)[order]
-        precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-        envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        return float(envelope[hits].sum() / self.truths)  # the recall rises by 1 / truths at every hit
+    @property
+    def total(self) -> int:
+        """Number of ground truths."""
+        return sum(self.truths.values())
+
+    def average_precisions(self, copies: NDArray[np.int64]) -> Floats:
+        """Area under the monotone envelope of the precision over the recall, all points: (B,), nan without ground truth.
+
+        Args:
+            copies: (B, F), how often each image occurs in each of B test sets.
+        """
+        expected = copies[:, list(self.truths)] @ np.array(list(self.truths.values()), np.int64)
+        found = np.zeros(len(copies))
+        if self.scores:
+            order = np.argsort(-np.concatenate(self.scores), kind="stable")
+            image = np.repeat(self.images, [len(scores) for scores in self.scores])
+            found = summed_envelopes(np.concatenate(self.hits)[order], image[order], copies)
+        return np.divide(found, expected, out=np.full(len(copies), np.nan), where=expected > 0)
 
 
 def mean_average_precision(
@@ -78,6 +92,8 @@ def mean_average_precision(
     iou_threshold: float = 0.6,
     verified: str = "all",
     classes: ClassList = HPA_CLASSES,
+    bootstrap: int = 0,
+    seed: int = 0,
 ) -> ScoreReport:
     """The competition's metric.
 
@@ -93,6 +109,8 @@ def mean_average_precision(
         verified: "all": a detection of a class that its image does not have is a false positive; "present": such
             detections are ignored.
         classes: the classes that labels are ids of; the competition's nineteen by default.
+        bootstrap: number of test sets, drawn from the images with replacement, from which 95 % intervals come; 0 for none.
+        seed: of the drawing.
 
     Raises:
         InputError: for missing columns, labels outside of the classes, an `is_group_of` that is neither yes nor no, scores
@@ -102,7 +120,7 @@ def mean_average_precision(
     if verified not in VERIFIED:
         raise InputError(f"verified is {verified!r}, expected one of {', '.join(VERIFIED)}")
     _check_table("ground truth", ground_truth, TRUTH_COLUMNS, classes)
-    _check_table("predictions", predictions, PREDICTION_COLUMNS, classes)
+    check_predictions(predictions, PREDICTION_COLUMNS, classes)
     truth, found = _columns("ground truth", ground_truth), _columns("predictions", predictions)
     if not np.isfinite(found["score"]).all():
         raise InputError("predictions: a score is not finite")
@@ -110,34 +128,58 @@ def mean_average_precision(
     found_rows = predictions.groupby("image", sort=False).indices
     tallies = [_ClassTally() for _ in classes.names]
     none = np.zeros(0, np.int64)
-    for image in {**truth_rows, **found_rows}:
+    images = {**truth_rows, **found_rows}
+    for number, image in enumerate(images):
         image_truth = {name: values[truth_rows.get(image, none)] for name, values in truth.items()}
         image_found = {name: values[found_rows.get(image, none)] for name, values in found.items()}
         try:
-            _tally_image(tallies, image_truth, image_found, iou_threshold, verified)
+            _tally_image(tallies, number, image_truth, image_found, iou_threshold, verified)
         except (InputError, SubmissionError) as error:
             raise type(error)(f"image {image}: {error}") from error
-    per_class = tuple(tally.average_precision() for tally in tallies)
-    known = [precision for precision, tally in zip(per_class, tallies, strict=True) if tally.truths]
+    drawn = resample(len(images), bootstrap, seed) if bootstrap else np.zeros((0, len(images)), np.int64)
+    copies = np.concatenate([np.ones((1, len(images)), np.int64), drawn])
+    values = np.stack([tally.average_precisions(copies) for tally in tallies], axis=1)
+    means = mean_of_classes(values)
     return ScoreReport(
-        mean=float(np.mean(known)) if known else float("nan"),
-        per_class=per_class,
-        truths=tuple(tally.truths for tally in tallies),
+        mean=float(means[0]),
+        per_class=tuple(values[0].tolist()),
+        truths=tuple(tally.total for tally in tallies),
         detections=tuple(sum(map(len, tally.scores)) for tally in tallies),
         iou_threshold=iou_threshold,
         verified=verified,
+        mean_interval=interval(means[1:]),
+        intervals=tuple(interval(column) for column in values[1:].T) if bootstrap else (),
     )
 
 
 def format_score(report: ScoreReport, classes: ClassList = HPA_CLASSES) -> str:
-    """A table for a person: each class with its average precision, ground truths and counted detections."""
+    """A table for a person: each class with its average precision, its interval, ground truths and counted detections."""
     width = max(map(len, classes.names))
-    lines = [f"class  {'name':{width}}  {'AP':>6}  {'truths':>7}  {'detections':>10}"]
+    head = f"{'95 % interval':>15}  " if report.intervals else ""
+    lines = [f"class  {'name':{width}}  {'AP':>6}  {head}{'truths':>7}  {'detections':>10}"]
     for label, name in enumerate(classes.names):
         precision = f"{report.per_class[label]:.4f}" if report.truths[label] else "-"
-        lines.append(f"{label:5}  {name:{width}}  {precision:>6}  {report.truths[label]:7}  {report.detections[label]:10}")
-    lines.append(f"mAP@{report.iou_threshold:g} ({report.verified} classes verified): {report.mean:.4f}")
-    return "\n".join(lines)
+        span = f"{_span(report.intervals[label]):>15}  " if report.intervals else ""
+        counts = f"{report.truths[label]:7}  {report.detections[label]:10}"
+        lines.append(f"{label:5}  {name:{width}}  {precision:>6}  {span}{counts}")
+    measure = "macro average precision of images"
+    if report.iou_threshold is not None:
+        measure = f"mAP@{report.iou_threshold:g} ({report.verified} classes verified)"
+    span = f" (95 % interval {_span(report.mean_interval)}, over images)" if report.intervals else ""
+    return "\n".join([*lines, f"{measure}: {report.mean:.4f}{span}"])
+
+
+def _span(values: tuple[float, float]) -> str:
+    return "-" if np.isnan(values[0]) else f"{values[0]:.3f} to {values[1]:.3f}"
+
+
+def check_predictions(predictions: pd.DataFrame, columns: tuple[str, ...], classes: ClassList) -> None:
+    """Whether a table of predictions has these columns, everywhere, and labels that are classes.
+
+    Raises:
+        InputError: if not.
+    """
+    _check_table("predictions", predictions, columns, classes)
 
 
 def _check_table(what: str, table: pd.DataFrame, columns: tuple[str, ...], classes: ClassList) -> None:
@@ -178,6 +220,7 @@ def _is_group(what: str, row: int, value: object) -> bool:
 
 def _tally_image(
     tallies: list[_ClassTally],
+    number: int,
     truth: dict[str, NDArray[Any]],
     found: dict[str, NDArray[Any]],
     iou_threshold: float,
@@ -198,7 +241,8 @@ def _tally_image(
     for label in np.union1d(truth["label"], found["label"]):
         tally = tallies[label]
         of_truth = truth["label"] == label
-        tally.truths += int(of_truth.sum())
+        if of_truth.any():
+            tally.truths[number] = int(of_truth.sum())
         of_found = np.flatnonzero((found["label"] == label) & filled)
         if not len(of_found) or (verified == "present" and not of_truth.any()):
             continue
@@ -211,6 +255,7 @@ def _tally_image(
             inside[np.ix_(found_index[of_found], groups)],
             iou_threshold,
         )
+        tally.images.append(number)
         tally.scores.append(scores)
         tally.hits.append(hits)
 

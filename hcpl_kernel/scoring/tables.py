@@ -28,7 +28,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         InputError: if the file is absent, is not a CSV, or has no such column.
         SubmissionError: if it is a submission that cannot be read.
     """
-    return read_submission(path) if HEADER[-1] in _columns_of(path) else _read_long(path, PREDICTION_COLUMNS)
+    return read_submission(path) if HEADER[-1] in columns_of(path) else _read_long(path, PREDICTION_COLUMNS)
 
 
 def read_submission(path: str | Path) -> pd.DataFrame:
@@ -62,7 +62,12 @@ def read_submission(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _columns_of(path: str | Path) -> list[str]:
+def columns_of(path: str | Path) -> list[str]:
+    """The header of a CSV.
+
+    Raises:
+        InputError: if the file is absent or is not a CSV.
+    """
     try:
         return list(pd.read_csv(path, nrows=0).columns)
     except (OSError, ValueError) as error:
@@ -70,7 +75,7 @@ def _columns_of(path: str | Path) -> list[str]:
 
 
 def _read_long(path: str | Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    missing = [name for name in columns if name not in _columns_of(path)]
+    missing = [name for name in columns if name not in columns_of(path)]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}")
     try:

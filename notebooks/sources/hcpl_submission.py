@@ -3,7 +3,8 @@
 #
 # Segments every cell of the test images, predicts its protein localisation with the networks of the attached weights, and
 # writes `submission.csv`. Internet stays off. To be attached: the competition's data and the dataset `hcpl-kernel` (for
-# other weights than `mini` also theirs, such as `hcpl-weights-full`).
+# other weights than `mini` also theirs, such as `hcpl-weights-full`). The page of the run is shown at the end, and stays as
+# `hcpl_report.html`.
 #
 # A valid `submission.csv` is in place from the first minute and improves after every network. If the prediction fails, the
 # notebook says so and leaves what was ready.

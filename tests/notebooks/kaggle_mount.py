@@ -168,3 +168,9 @@ def pictures(notebook: nbformat.NotebookNode) -> list[np.ndarray]:
         if "image/png" in output.get("data", {})
     ]
     return [cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_COLOR) for text in encoded]
+
+
+def htmls(notebook: nbformat.NotebookNode) -> list[str]:
+    """What a notebook displays as HTML."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]

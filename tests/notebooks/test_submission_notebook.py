@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +14,15 @@ from nbclient.exceptions import CellExecutionError
 from hcpl_kernel.submission import validate_submission
 from tools.build_dataset import ROOT, build_bundle
 
-from .kaggle_mount import Field, KaggleMount, pictures
+from .kaggle_mount import Field, KaggleMount, htmls, pictures
 
 LEFT = {"submission.csv", "hcpl_report.json"}
+PAGE = "hcpl_report.html"
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_bundle(tmp_path_factory.mktemp("dist"), ROOT / "weights" / "mini", "someone")
+    return build_bundle(tmp_path_factory.mktemp("dist"), ROOT / "weights" / "mini", "someone").folder
 
 
 def rows(mount: KaggleMount) -> Iterator[dict[str, str]]:
@@ -29,8 +31,8 @@ def rows(mount: KaggleMount) -> Iterator[dict[str, str]]:
 
 
 def check_what_is_left(mount: KaggleMount) -> dict[str, object]:
-    """Only the submission, which is valid, and the report, which is returned."""
-    assert {path.name for path in mount.working.iterdir()} == LEFT
+    """Only the submission, which is valid, the report, which is returned, and the page of a run that somebody looks at."""
+    assert {path.name for path in mount.working.iterdir()} - {PAGE} == LEFT
     assert not list(mount.temp.iterdir()), "scratch files stayed"
     validation = validate_submission(mount.working / "submission.csv", mount.sample)
     assert validation.ok, str(validation)
@@ -51,6 +53,9 @@ def test_visible_run(tmp_path: Path, bundle: Path) -> None:
     ((height, *rest),) = (picture.shape for picture in pictures(mount.executed))
     assert rest == [1024, 3] and height > 1024  # a caution is written under it
     assert "mean probability" in text and "Nucleoplasm" in text
+    (frame,) = [shown for shown in htmls(mount.executed) if "<iframe" in shown]
+    page = (mount.working / PAGE).read_text()
+    assert html.unescape(frame.split('srcdoc="')[1].split('"')[0]) == page and "<title>" in page
 
 
 def test_hidden_rerun_has_other_images_and_draws_nothing(
@@ -63,7 +68,7 @@ def test_hidden_rerun_has_other_images_and_draws_nothing(
     report = check_what_is_left(mount)
     assert report["problem"] is None and report["run"]["counts"]["readable"] == 3
     assert [row["ID"] for row in rows(mount)] == [field.id for field in fields]
-    assert not pictures(mount.executed)
+    assert not pictures(mount.executed) and not (mount.working / PAGE).exists()
 
 
 def test_one_field_unpacked_wheels_and_a_path_with_spaces(tmp_path: Path, bundle: Path) -> None:

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from hcpl_kernel import __version__
@@ -44,7 +45,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_dataset.build_bundle(tmp_path_factory.mktemp("dist"), weights, "someone")
+    return build_dataset.build_bundle(tmp_path_factory.mktemp("dist"), weights, "someone").folder
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -54,7 +55,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_same_input_gives_same_bytes(weights: Path, bundle: Path, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        again = build_dataset.build_bundle(tmp_path, weights, "someone")
+        again = build_dataset.build_bundle(tmp_path, weights, "someone").folder
     finally:
         os.umask(before)
     assert content(again) == content(bundle)
@@ -118,16 +119,16 @@ def test_wheel_installs_with_pip_and_no_network(bundle: Path, tmp_path: Path) ->
 
 
 def test_full_weights_become_a_dataset_of_their_own(weights: Path, tmp_path: Path) -> None:
-    folder = build_dataset.build_weights(tmp_path, weights, "someone")
+    folder = build_dataset.build_weights(tmp_path, weights, "someone").folder
     assert folder.name == "hcpl-weights-mini"
     assert not list(folder.glob("*.whl"))
     assert all(status.good for status in verify(folder))
 
 
 def test_an_earlier_build_is_replaced_but_a_users_folder_is_not(weights: Path, tmp_path: Path) -> None:
-    folder = build_dataset.build_weights(tmp_path, weights, "someone")
+    folder = build_dataset.build_weights(tmp_path, weights, "someone").folder
     (folder / "left_over").touch()
-    assert not (build_dataset.build_weights(tmp_path, weights, "someone") / "left_over").exists()
+    assert not (build_dataset.build_weights(tmp_path, weights, "someone").folder / "left_over").exists()
     other = tmp_path / "other" / "hcpl-weights-mini"
     other.mkdir(parents=True)
     (other / "precious").touch()
@@ -136,16 +137,28 @@ def test_an_earlier_build_is_replaced_but_a_users_folder_is_not(weights: Path, t
     assert (other / "precious").exists()
 
 
-@pytest.mark.parametrize(("damage", "state"), [("change", "changed"), ("remove", "missing")])
-def test_weights_that_are_not_as_recorded_are_not_shipped(weights: Path, tmp_path: Path, damage: str, state: str) -> None:
+def test_weights_that_are_not_as_recorded_are_not_shipped(weights: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(weights, tmp_path / "weights"))
     victim = folder / read_ensemble(folder).networks[0].file
-    if damage == "change":
-        victim.write_bytes(bytes(victim.stat().st_size))
-    else:
-        victim.unlink()
-    with pytest.raises(WeightsError, match=f"{victim.name} is {state}"):
+    victim.write_bytes(bytes(victim.stat().st_size))
+    with pytest.raises(WeightsError, match=f"{victim.name} is changed"):
         build_dataset.build_weights(tmp_path, folder, "someone")
+
+
+def test_what_is_there_is_shipped_and_what_is_missing_is_said(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(weights, tmp_path / "weights"))
+    kept, *others = read_ensemble(folder).networks
+    for part in (*others, read_ensemble(folder).geometry):
+        assert part is not None
+        (folder / part.file).unlink()
+    assert build_dataset.main(["--out", str(tmp_path), "--weights", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert f"left out: {others[0].name} (missing)" in printed and "left out: geometry (missing)" in printed
+    shipped = read_ensemble(tmp_path / "hcpl-kernel")
+    assert [spec.name for spec in shipped.networks] == [kept.name] and shipped.geometry is None
+    assert all(status.good for status in verify(tmp_path / "hcpl-kernel"))
 
 
 def test_too_much_code_is_refused(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +243,47 @@ def test_push_folder_has_the_owner_and_a_pinned_p100(tmp_path: Path) -> None:
     assert values["id"] == "me/hcpl-submission"
     assert values["dataset_sources"] == ["me/hcpl-kernel", "me/hcpl-weights-full"]
     assert (values["machine_shape"], values["docker_image"]) == ("NvidiaTeslaP100", IMAGE)
-    assert (folder / "hcpl_submission.ipynb").read_bytes() == (NOTEBOOKS / "hcpl_submission.ipynb").read_bytes()
+
+
+def parameters(folder: Path) -> dict[str, Any]:
+    """What the notebook of a push folder sets."""
+    notebook = nbformat.read(folder / "hcpl_submission.ipynb", as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    found: dict[str, Any] = {}
+    exec(cell.source, found)
+    return found
+
+
+def test_the_notebook_runs_the_weights_that_are_attached(tmp_path: Path) -> None:
+    plain = write_push_folder(tmp_path / "plain", "me")
+    assert (plain / "hcpl_submission.ipynb").read_bytes() == (NOTEBOOKS / "hcpl_submission.ipynb").read_bytes()
+    assert parameters(plain)["WEIGHTS"] == "mini"
+    full = write_push_folder(tmp_path / "full", "me", ["other/hcpl-weights-full", "me/some-data"])
+    assert parameters(full) | {"WEIGHTS": "mini"} == parameters(plain) | {"WEIGHTS": "mini"}
+    assert parameters(full)["WEIGHTS"] == "full"
+    assert parameters(write_push_folder(tmp_path / "a", "me", ["me/hcpl-weights-full"], weights="mini"))["WEIGHTS"] == "mini"
+
+
+def test_weights_that_are_not_attached_or_not_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"'full' are not attached; found mini. Attach them: --dataset OWNER/hcpl-weights-full"
+    ):
+        write_push_folder(tmp_path / "a", "me", weights="full")
+    several = ["me/hcpl-weights-full", "me/hcpl-weights-week"]
+    with pytest.raises(SettingsError, match=r"2 weights are attached \(full, week\); choose one by --weights"):
+        write_push_folder(tmp_path / "b", "me", several)
+    assert parameters(write_push_folder(tmp_path / "c", "me", several, weights="week"))["WEIGHTS"] == "week"
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_bundle_tells_what_weights_are_in_it(bundle: Path, tmp_path: Path) -> None:
+    renamed = Path(shutil.copytree(bundle, tmp_path / "hcpl-kernel"))
+    (renamed / "hcpl_weights_mini.json").rename(renamed / "hcpl_weights_own.json")
+    assert parameters(write_push_folder(tmp_path / "a", "me", bundle=renamed))["WEIGHTS"] == "own"
+    with pytest.raises(SettingsError, match="'mini' are not attached; found own"):
+        write_push_folder(tmp_path / "b", "me", weights="mini", bundle=renamed)
+    with pytest.raises(SettingsError, match="has no hcpl_bundle.json"):
+        write_push_folder(tmp_path / "b", "me", bundle=tmp_path)
 
 
 def test_slugs() -> None:

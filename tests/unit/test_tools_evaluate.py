@@ -18,10 +18,11 @@ from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.scoring import mean_average_precision as official
+from hcpl_kernel.scoring.resampling import interval, mean_of_classes, resample
 from hcpl_kernel.submission import encode_labels
 from tools.evaluate import paper, variants
 from tools.evaluate.__main__ import main
-from tools.evaluate.average_precision import average_precisions, interval, mean_of_classes, resample, score
+from tools.evaluate.average_precision import average_precisions, score
 from tools.evaluate.cut_cells import by_cut_share
 from tools.evaluate.truth import Matched, match_cells
 from tools.finished_run import open_run

@@ -6,14 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import apply_integrity, fuse
+from hcpl_kernel.scoring.labelled import parse_classes, read_label_map, read_label_table
 from tools.finished_run import FinishedRun
 
 LEAST_OVERLAP = 0.5
@@ -66,17 +64,17 @@ def from_simulation(run: FinishedRun, fields: Path) -> Known:
     Raises:
         InputError: if the folder is not such a data set, or a label map is absent.
     """
-    table = _read(fields / "cells.csv", ("ID", "cell", "classes"))
+    table = read_label_table(fields / "cells.csv", ("ID", "cell", "classes"))
     true = {
-        (str(name), int(cell)): _classes(text, run.ensemble.classes, fields / "cells.csv")
+        (str(name), int(cell)): parse_classes(text, run.ensemble.classes, str(fields / "cells.csv"))
         for name, cell, text in zip(table["ID"], table["cell"], table["classes"], strict=True)
     }
     known = {}
     for record in run.records:
         if not len(record.table):
             continue
-        found = _read_labels(run.work / "labels" / f"{record.id}_cells.png")
-        for own, cell in overlapping(_read_labels(fields / "masks" / f"{record.id}_cells.png"), found).items():
+        found = read_label_map(run.work / "labels" / f"{record.id}_cells.png")
+        for own, cell in overlapping(read_label_map(fields / "masks" / f"{record.id}_cells.png"), found).items():
             known[record.id, own] = true[record.id, cell]
     return known
 
@@ -87,9 +85,9 @@ def from_cells(run: FinishedRun, path: Path) -> Known:
     Raises:
         InputError: if the file has other columns, or a label is not a class.
     """
-    table = _read(path, ("ID", "cell", "Label"))
+    table = read_label_table(path, ("ID", "cell", "Label"))
     return {
-        (str(name), int(cell)): _classes(text, run.ensemble.classes, path)
+        (str(name), int(cell)): parse_classes(text, run.ensemble.classes, str(path))
         for name, cell, text in zip(table["ID"], table["cell"], table["Label"], strict=True)
     }
 
@@ -102,9 +100,10 @@ def from_images(run: FinishedRun, path: Path) -> Known:
     Raises:
         InputError: if the file has other columns, or a label is not a class.
     """
-    table = _read(path, ("ID", "Label"))
+    table = read_label_table(path, ("ID", "Label"))
     of_image = {
-        str(name): _classes(text, run.ensemble.classes, path) for name, text in zip(table["ID"], table["Label"], strict=True)
+        str(name): parse_classes(text, run.ensemble.classes, str(path))
+        for name, text in zip(table["ID"], table["Label"], strict=True)
     }
     return {
         (record.id, int(cell)): of_image[record.id]
@@ -139,33 +138,3 @@ def overlapping(true: NDArray, found: NDArray) -> dict[int, int]:
     union = np.bincount(first, pixels)[first] + np.bincount(second, pixels, minlength=count)[second] - pixels
     good = (first > 0) & (second > 0) & (pixels > LEAST_OVERLAP * union)
     return dict(zip(second[good].tolist(), first[good].tolist(), strict=True))
-
-
-def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable table ({error}); expected a CSV {','.join(columns)}") from error
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise InputError(f"{path} has no column {missing[0]!r}; expected a CSV {','.join(columns)}")
-    return table
-
-
-def _classes(text: str, classes: ClassList, path: Path) -> frozenset[int]:
-    try:
-        labels = frozenset(int(label) for label in text.split("|") if label)
-    except ValueError as error:
-        raise InputError(
-            f"{path}: the label {text!r} is not class ids separated by |, expected for instance 0|16"
-        ) from error
-    if any(not 0 <= label < len(classes) for label in labels):
-        raise InputError(f"{path}: the label {text!r} has an id that is not a class, expected {classes.range}")
-    return labels
-
-
-def _read_labels(path: Path) -> NDArray:
-    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if labels is None or labels.ndim != 2:
-        raise InputError(f"{path} is not a readable label map, expected a grey PNG of instance ids")
-    return labels

@@ -8,18 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.runtime.compiling import kernel
+from hcpl_kernel.scoring.resampling import interval, mean_of_classes, summed_envelopes
 from tools.evaluate.truth import Matched
-
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the resampled values that a reported interval spans."""
 
 
 def average_precisions(scores: NDArray[np.floating], matched: Matched, copies: NDArray[np.integer]) -> NDArray[np.float64]:
     """Average precision of every class on test sets in which each image occurs a number of times.
 
-    With every image once it is the per-class value of `hcpl_kernel.scoring`, up to the order of equal scores. A hit's
-    copies follow each other, and the precision rises from one to the next, so that all have the envelope of the last.
+    With every image once it is the per-class value of `hcpl_kernel.scoring`, up to the order of equal scores.
 
     Args:
         scores: (n, K) float.
@@ -35,45 +31,8 @@ def average_precisions(scores: NDArray[np.floating], matched: Matched, copies: N
     found = np.zeros(expected.shape)
     for label in np.flatnonzero(matched.hits.any(0)):
         order = np.argsort(-scores[:, label], kind="stable")
-        found[:, label] = _summed_envelopes(matched.hits[order, label], matched.image[order], copies)
+        found[:, label] = summed_envelopes(matched.hits[order, label], matched.image[order], copies)
     return np.divide(found, expected, out=np.full_like(found, np.nan), where=expected > 0)
-
-
-@kernel
-def _summed_envelopes(hits: NDArray, image: NDArray, copies: NDArray) -> NDArray[np.float64]:
-    """The precision's monotone envelope, summed over the hits, for each row of `copies`.
-
-    Args:
-        hits: (n,) bool, by descending score.
-        image: (n,) the image of each.
-        copies: (B, F), how often each image occurs in each test set.
-    """
-    sums = np.zeros(len(copies))
-    for b in range(len(copies)):
-        seen = found = 0
-        for i in range(len(hits)):
-            seen += copies[b, image[i]]
-            found += hits[i] * copies[b, image[i]]
-        envelope = 0.0
-        for i in range(len(hits) - 1, -1, -1):  # from the lowest score: the best precision from here on is known
-            number = copies[b, image[i]]
-            if number:
-                envelope = max(envelope, found / seen)
-                sums[b] += hits[i] * number * envelope
-                seen -= number
-                found -= hits[i] * number
-    return sums
-
-
-def mean_of_classes(per_class: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the classes that have ground truth: (B, K) -> (B,)."""
-    known = ~np.isnan(per_class)
-    return np.where(known, per_class, 0).sum(-1) / known.sum(-1)
-
-
-def resample(images: int, number: int, seed: int) -> NDArray[np.int64]:
-    """(number, images) copies of each image in test sets drawn with replacement."""
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,14 +61,6 @@ def score(scores: NDArray[np.floating], matched: Matched, copies: NDArray[np.int
     per_class = average_precisions(scores, matched, once)
     resampled = mean_of_classes(average_precisions(scores, matched, copies))
     return Scored(float(mean_of_classes(per_class)[0]), per_class[0], resampled)
-
-
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % interval of resampled values, (nan, nan) where there are none."""
-    if not len(values):
-        return np.nan, np.nan
-    low, high = np.percentile(values, INTERVAL)
-    return float(low), float(high)
 
 
 def mean_average_precision(scores: NDArray[np.floating], matched: Matched) -> float:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.cells.record import FieldRecord
-from tools.evaluate.average_precision import average_precisions, interval, mean_of_classes, resample
+from hcpl_kernel.scoring.resampling import interval, mean_of_classes, resample
+from tools.evaluate.average_precision import average_precisions
 from tools.evaluate.truth import Matched
 
 GROUPS = 3

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from hcpl_kernel.scoring import mean_average_precision, read_submission, read_truth
-from tools.evaluate.average_precision import Scored, interval, resample, score
+from hcpl_kernel.scoring.resampling import interval, resample
+from tools.evaluate.average_precision import Scored, score
 from tools.evaluate.cut_cells import CutGroup, by_cut_share
 from tools.evaluate.truth import Matched, SegmentationScore, match_cells, score_segmentation
 from tools.evaluate.variants import DIFFERENCES, ENSEMBLE, NO_INTEGRITY, variants

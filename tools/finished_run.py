@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import Predicted
+from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.ensemble import GEOMETRY, Ensemble, read_ensemble
 from hcpl_kernel.models.network_kinds import GROUPS, Group
 from hcpl_kernel.models.weights import resolve_sha256
@@ -68,6 +69,30 @@ class FinishedRun:
     def field_of_cell(self) -> NDArray[np.int64]:
         """(N,) the position of every cell's field."""
         return np.repeat(np.arange(len(self.records)), [len(record.table) for record in self.records])
+
+    def only(self, ids: Collection[str]) -> FinishedRun:
+        """The run as if it were of these fields only; those that it does not have are left out.
+
+        Raises:
+            InputError: if it has none of them.
+        """
+        fields = np.array([record.id in ids for record in self.records], np.bool_)
+        if not fields.any():
+            raise InputError(f"{self.work} has none of the {len(ids)} fields that are asked for; are the IDs alike?")
+        cells = fields[self.field_of_cell]
+        kept = [
+            (
+                spec,
+                Prediction(
+                    said.prob_cell[cells],
+                    None if said.prob_image is None else said.prob_image[fields],
+                    None if said.descriptors is None else said.descriptors[cells],
+                ),
+            )
+            for spec, said in self.predictions
+        ]
+        records = tuple(record for record, kept_field in zip(self.records, fields, strict=True) if kept_field)
+        return dataclasses.replace(self, records=records, predictions=tuple(kept), integrity=self.integrity[cells])
 
     def seconds_per_cell(self, network: str) -> float:
         """What a network needed for a cell, nan where the last run took it over from an earlier one."""

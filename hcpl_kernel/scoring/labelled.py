@@ -18,6 +18,7 @@ from pycocotools import mask as coco
 
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.scoring.metric import TRUTH_COLUMNS
 from hcpl_kernel.submission.rle import decode_counts, encode_labels
 
 CELL_COLUMNS = ("ID", "cell", "Label")
@@ -32,11 +33,13 @@ class LabelledMaps:
         table: `image, height, width, label, mask`, one row per cell and class, as
             :func:`hcpl_kernel.scoring.mean_average_precision` takes it.
         sizes: (height, width) of every image, those without any class included.
+        cells: ids of the cells that a row of the table names, by image.
         unknown: the masks of the cells that no row of the table names, by image: they are in no class and not judged.
     """
 
     table: pd.DataFrame
     sizes: Mapping[str, tuple[int, int]]
+    cells: Mapping[str, tuple[int, ...]]
     unknown: Mapping[str, list[str]]
 
     def judged(self, predictions: pd.DataFrame, iou_threshold: float) -> pd.DataFrame:
@@ -60,8 +63,9 @@ class LabelledMaps:
             if unknown:
                 masks = own["mask"].to_numpy(object)[rows]
                 distinct = list(dict.fromkeys(masks))
-                overlap = np.asarray(coco.iou(_counts(distinct, *size), _counts(unknown, *size), [0] * len(unknown)))
-                of_unknown = dict(zip(distinct, (overlap >= iou_threshold).any(1).tolist(), strict=True))
+                iou = coco.iou(_counts(distinct, *size), _counts(unknown, *size), [0] * len(unknown))
+                best = np.asarray(iou, np.float64).max(axis=1)
+                of_unknown = dict(zip(distinct, (best >= iou_threshold).tolist(), strict=True))
                 keep[rows] = [not of_unknown[mask] for mask in masks]
         return own[keep]
 
@@ -81,24 +85,24 @@ def read_labelled_maps(table: Path, maps: Path, classes: ClassList) -> LabelledM
             raise InputError(f"{table}, line {row}: cell {cell!r}, expected the cell's id in the label map") from error
         known = of_image.setdefault(image, {})
         if number in known:
-            raise InputError(
-                f"{table}, line {row}: cell {number} of {image} comes a second time; put its classes in one row"
-            )
+            raise InputError(f"{table}, line {row}: cell {number} of {image} comes again; put its classes in one row")
         known[number] = parse_classes(text, classes, f"{table}, line {row}")
-    rows, sizes, unknown = [], {}, {}
+    rows: list[tuple[str, int, int, int, str]] = []
+    sizes: dict[str, tuple[int, int]] = {}
+    unknown: dict[str, list[str]] = {}
     for image, known in of_image.items():
         labels = read_label_map(maps / f"{image}_cells.png")
-        sizes[image] = labels.shape
         masks = encode_labels(labels.astype(np.int32))
         absent = sorted(set(known) - set(masks))
         if absent:
-            raise InputError(
-                f"{table}: cells {', '.join(map(str, absent[:5]))} of {image} are not in {maps / f'{image}_cells.png'}, whose "
-                f"cells are {_range(masks)}"
-            )
-        rows += [(image, *labels.shape, label, masks[cell]) for cell, own in known.items() for label in sorted(own)]
+            named = ", ".join(map(str, absent[:5]))
+            raise InputError(f"{table}: cells {named} are not in the label map of {image}, whose cells are {_range(masks)}")
+        height, width = labels.shape
+        sizes[image] = height, width
+        rows += [(image, height, width, label, masks[cell]) for cell, own in known.items() for label in sorted(own)]
         unknown[image] = [mask for cell, mask in masks.items() if cell not in known]
-    return LabelledMaps(pd.DataFrame(rows, columns=["image", "height", "width", "label", "mask"]), sizes, unknown)
+    table_of_cells = pd.DataFrame(rows, columns=list(TRUTH_COLUMNS))
+    return LabelledMaps(table_of_cells, sizes, {image: tuple(known) for image, known in of_image.items()}, unknown)
 
 
 def read_image_labels(table: Path, classes: ClassList) -> dict[str, frozenset[int]]:
@@ -110,7 +114,7 @@ def read_image_labels(table: Path, classes: ClassList) -> dict[str, frozenset[in
     found: dict[str, frozenset[int]] = {}
     for row, (image, text) in enumerate(_rows(table, IMAGE_COLUMNS), start=2):
         if image in found:
-            raise InputError(f"{table}, line {row}: {image} comes a second time; put its classes in one row")
+            raise InputError(f"{table}, line {row}: {image} comes again; put its classes in one row")
         found[image] = parse_classes(text, classes, f"{table}, line {row}")
     return found
 
@@ -131,7 +135,7 @@ def read_label_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return table
 
 
-def parse_classes(text: str, classes: ClassList, where: str) -> frozenset[int]:
+def parse_classes(text: str, classes: ClassList, where: object) -> frozenset[int]:
     """The class ids of a label such as `0|16`; none of an empty one.
 
     Raises:
@@ -148,13 +152,13 @@ def parse_classes(text: str, classes: ClassList, where: str) -> frozenset[int]:
     return labels
 
 
-def read_label_map(path: Path) -> NDArray[np.unsignedinteger]:
+def read_label_map(path: Path) -> NDArray:
     """(H, W) uint8 or uint16 instance ids, 0 = background.
 
     Raises:
         InputError: if the file is absent or is not such an image.
     """
-    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    labels: NDArray | None = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path} is not a readable label map, expected a grey PNG of instance ids, 8 or 16 bit")
     return labels

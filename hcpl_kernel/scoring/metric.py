@@ -78,7 +78,7 @@ class _ClassTally:
             copies: (B, F), how often each image occurs in each of B test sets.
         """
         expected = copies[:, list(self.truths)] @ np.array(list(self.truths.values()), np.int64)
-        found = np.zeros(len(copies))
+        found: Floats = np.zeros(len(copies))
         if self.scores:
             order = np.argsort(-np.concatenate(self.scores), kind="stable")
             image = np.repeat(self.images, [len(scores) for scores in self.scores])

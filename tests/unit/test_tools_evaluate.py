@@ -236,6 +236,29 @@ def test_whole_evaluation(tiny_run: TinyRun, tmp_path, capsys) -> None:
     assert "paper, real HPA images" in text and "| 11 Mitotic spindle |" in text
 
 
+def test_truth_of_label_maps_and_a_table_is_that_of_the_simulation(tiny_run: TinyRun, tmp_path, capsys) -> None:
+    """The same cells in the two forms; and of a subset of the images."""
+    cells = pd.read_csv(tiny_run.fields / "cells.csv", dtype=str)
+    table = cells.rename(columns={"classes": "Label"})[["ID", "cell", "Label"]]
+    given = ["--work", tiny_run.work, "--weights", tiny_run.weights, "--masks", tiny_run.fields / "masks"]
+    given += ["--submission", tiny_run.submission, "--output", tmp_path, "--bootstrap", "0", "--labels", tmp_path / "t.csv"]
+
+    def evaluate(rows: pd.DataFrame) -> int:
+        rows.to_csv(tmp_path / "t.csv", index=False)
+        return main(list(map(str, given)))
+
+    assert evaluate(table) == 0
+    values = json.loads((tmp_path / "evaluation.json").read_text())
+    assert values["images"] == 3 and values["segmentation"]["agreement"] == 1
+    ensemble = next(entry for entry in values["variants"] if entry["name"] == variants.ENSEMBLE)
+    assert ensemble["map"] == pytest.approx(values["submission"], abs=1e-9)
+    assert evaluate(table[table["ID"] == table["ID"].iloc[0]]) == 0
+    assert json.loads((tmp_path / "evaluation.json").read_text())["images"] == 1
+    assert evaluate(table.iloc[1:]) == 2
+    assert "has no row for 1 cells of 1 label maps" in capsys.readouterr().err
+    assert main([*map(str, given), "--fields", str(tiny_run.fields)]) == 2
+
+
 def test_a_run_of_other_weights_is_refused(tiny_run: TinyRun, tmp_path, capsys) -> None:
     values = json.loads((tiny_run.weights / "ensemble.json").read_text())
     values["networks"][0]["sha256"] = "0" * 64

@@ -66,7 +66,7 @@ def from_simulation(run: FinishedRun, fields: Path) -> Known:
     """
     table = read_label_table(fields / "cells.csv", ("ID", "cell", "classes"))
     true = {
-        (str(name), int(cell)): parse_classes(text, run.ensemble.classes, str(fields / "cells.csv"))
+        (str(name), int(cell)): parse_classes(text, run.ensemble.classes, fields / "cells.csv")
         for name, cell, text in zip(table["ID"], table["cell"], table["classes"], strict=True)
     }
     known = {}
@@ -87,7 +87,7 @@ def from_cells(run: FinishedRun, path: Path) -> Known:
     """
     table = read_label_table(path, ("ID", "cell", "Label"))
     return {
-        (str(name), int(cell)): parse_classes(text, run.ensemble.classes, str(path))
+        (str(name), int(cell)): parse_classes(text, run.ensemble.classes, path)
         for name, cell, text in zip(table["ID"], table["cell"], table["Label"], strict=True)
     }
 
@@ -102,7 +102,7 @@ def from_images(run: FinishedRun, path: Path) -> Known:
     """
     table = read_label_table(path, ("ID", "Label"))
     of_image = {
-        str(name): parse_classes(text, run.ensemble.classes, str(path))
+        str(name): parse_classes(text, run.ensemble.classes, path)
         for name, text in zip(table["ID"], table["Label"], strict=True)
     }
     return {

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hcpl_kernel.scoring import mean_average_precision, read_submission, read_truth
+from hcpl_kernel.scoring import mean_average_precision, read_submission
 from hcpl_kernel.scoring.resampling import interval, resample
 from tools.evaluate.average_precision import Scored, score
 from tools.evaluate.cut_cells import CutGroup, by_cut_share
-from tools.evaluate.truth import Matched, SegmentationScore, match_cells, score_segmentation
+from tools.evaluate.truth import Matched, SegmentationScore, Truth, match_cells, score_segmentation
 from tools.evaluate.variants import DIFFERENCES, ENSEMBLE, NO_INTEGRITY, variants
 from tools.finished_run import FinishedRun
 
@@ -71,14 +71,14 @@ class Evaluation:
 
 
 def evaluate(
-    run: FinishedRun, whole: FinishedRun | None, fields: Path, submission: Path | None, bootstrap: int, seed: int
+    run: FinishedRun, whole: FinishedRun | None, truth: Truth, submission: Path | None, bootstrap: int, seed: int
 ) -> Evaluation:
-    """Score a run on simulated fields.
+    """Score a run on images whose cells are known.
 
     Args:
         run: the run.
         whole: of a whole-image classifier, as in :func:`tools.evaluate.variants.variants`.
-        fields: the data set of `tools.simulate` that was predicted.
+        truth: what is known; images of the run that it is not of do not count.
         submission: the file that the run wrote, scored as `hcpl score` does.
         bootstrap: number of resampled test sets, 0 for no intervals.
         seed: of the resampling.
@@ -86,8 +86,9 @@ def evaluate(
     Raises:
         InputError: if the truth does not fit the run.
     """
-    truth = read_truth(fields / "groundtruth.csv")
-    matched = match_cells(run.records, truth, run.ensemble.classes)
+    run = run if truth.images is None else run.only(truth.images)
+    whole = whole if truth.images is None or whole is None else whole.only(truth.images)
+    matched = match_cells(run.records, truth.table, run.ensemble.classes)
     copies = resample(len(run.records), bootstrap, seed)
     scored: dict[str, Scored] = {}
     networks = []
@@ -103,14 +104,16 @@ def evaluate(
     pairs = [(ENSEMBLE, best), *DIFFERENCES, *models]
     of_file = None
     if submission is not None:
-        of_file = mean_average_precision(truth, read_submission(submission), classes=run.ensemble.classes).mean
+        found = read_submission(submission)
+        found = found[found["image"].isin(run.ids)]
+        of_file = mean_average_precision(truth.table, found, classes=run.ensemble.classes).mean
     return Evaluation(
         scored,
         tuple(networks),
         of_file,
         tuple(_difference(a, b, scored) for a, b in pairs if a in scored and b in scored),
         by_cut_share(run.records, kept[ENSEMBLE], kept[NO_INTEGRITY], matched, bootstrap, seed),
-        score_segmentation(run.ids, fields, run.work),
+        score_segmentation(run.ids, truth, run.work),
         matched,
         bootstrap,
         seed,

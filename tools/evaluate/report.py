@@ -78,7 +78,7 @@ def as_markdown(values: dict[str, Any]) -> str:
     """The tables of what :func:`as_json` gave."""
     segmentation, weights = values["segmentation"], values["weights"]
     lines = [
-        f"{values['images']} simulated fields, {values['cells']} predicted cells, {values['true_cell_labels']} true labels "
+        f"{values['images']} fields, {values['cells']} predicted cells, {values['true_cell_labels']} true labels "
         f"of cells; weights `{weights['name']}`" + ("" if weights["trained"] else ", **untrained**") + ".",
         "",
         f"Segmentation at IoU 0.6: TP / (TP + FP + FN) = {_text(segmentation['agreement'])} "

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -15,11 +14,58 @@ from pycocotools import mask as coco
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.scoring import read_labelled_maps, read_truth
+from hcpl_kernel.scoring.labelled import read_label_map, read_label_table
 from hcpl_kernel.submission.rle import decode_counts
 from tools.train.calibration import best_overlaps, countable
 
 IOU_THRESHOLD = 0.6
 """Overlap of a true positive (the competition's)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """The true cells of a set of images.
+
+    Attributes:
+        table: `image, height, width, label, mask`, one row per instance and class.
+        maps: folder of their label maps, `<ID>_cells.png`.
+        counted: the cells of each image's map that are to be found; others count neither way.
+        images: that the truth is of; None for all of a run.
+    """
+
+    table: pd.DataFrame
+    maps: Path
+    counted: Mapping[str, NDArray[np.int64]]
+    images: tuple[str, ...] | None = None
+
+
+def of_simulation(fields: Path) -> Truth:
+    """The truth of a data set of `tools.simulate`; cells less than half visible are not to be found.
+
+    Raises:
+        InputError: if it has no ground truth.
+    """
+    table = read_label_table(fields / "cells.csv", ("ID", "cell", "truth"))
+    counted = {str(name): own["cell"].to_numpy(np.int64) for name, own in table[table["truth"] == "1"].groupby("ID")}
+    return Truth(read_truth(fields / "groundtruth.csv"), fields / "masks", counted)
+
+
+def of_labels(labels: Path, maps: Path, classes: ClassList) -> Truth:
+    """The truth of label maps and a table `ID,cell,Label` that names each of their cells.
+
+    Raises:
+        InputError: as :func:`hcpl_kernel.scoring.read_labelled_maps`, and if a cell is not in the table.
+    """
+    known = read_labelled_maps(labels, maps, classes)
+    unknown = {image: len(masks) for image, masks in known.unknown.items() if masks}
+    if unknown:
+        raise InputError(
+            f"{labels} has no row for {sum(unknown.values())} cells of {len(unknown)} label maps, for instance of "
+            f"{next(iter(unknown))}; expected one for each (an empty Label where a cell has none of the classes)"
+        )
+    counted = {image: np.array(cells, np.int64) for image, cells in known.cells.items()}
+    return Truth(known.table, maps, counted, tuple(known.sizes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,24 +150,22 @@ class SegmentationScore:
         return self.hits / max(1, self.hits + self.too_many + self.missing)
 
 
-def score_segmentation(ids: Sequence[str], fields: Path, work: Path) -> SegmentationScore:
-    """Compare a run's label maps with the true ones of a simulated data set.
+def score_segmentation(ids: Sequence[str], truth: Truth, work: Path) -> SegmentationScore:
+    """Compare a run's label maps with the true ones.
 
-    Cells less than half visible are not ground truth; a found cell that is mostly on them counts neither way.
+    A found cell that is mostly on true ones that are not to be found counts neither way.
 
     Args:
         ids: the fields.
-        fields: with `cells.csv` and `masks/`, from `tools.simulate`.
+        truth: of them.
         work: with `labels/`. A field without a map (it could not be read) misses all its cells.
     """
-    table = pd.read_csv(fields / "cells.csv", dtype={"ID": str})
-    counted = {str(name): own[own["truth"] == 1]["cell"].to_numpy() for name, own in table.groupby("ID")}
     hits = too_many = missing = 0
     for name in ids:
-        cells = _read_labels(fields / "masks" / f"{name}_cells.png")
+        cells = read_label_map(truth.maps / f"{name}_cells.png").astype(np.int32)
         path = work / "labels" / f"{name}_cells.png"
-        found = _read_labels(path) if path.is_file() else np.zeros_like(cells)
-        true, found = countable(cells, counted.get(name, np.zeros(0, np.int64)), found)
+        found = read_label_map(path).astype(np.int32) if path.is_file() else np.zeros_like(cells)
+        true, found = countable(cells, truth.counted.get(name, np.zeros(0, np.int64)), found)
         best = best_overlaps(true, found)
         agreeing = int((best >= IOU_THRESHOLD).sum())
         hits += agreeing
@@ -141,10 +185,3 @@ def _instances(masks: NDArray, labels: NDArray[np.int64], classes: int) -> tuple
 
 def _counts(masks: Sequence[str], height: int, width: int) -> list[dict[str, object]]:
     return [{"size": [height, width], "counts": decode_counts(mask, height, width)} for mask in masks]
-
-
-def _read_labels(path: Path) -> NDArray[np.int32]:
-    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if labels is None or labels.ndim != 2:
-        raise InputError(f"{path} is not a readable label map, expected a grey PNG of instance ids")
-    return labels.astype(np.int32)

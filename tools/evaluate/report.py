@@ -24,8 +24,8 @@ def as_json(evaluation: Evaluation, run: FinishedRun) -> dict[str, Any]:
     return {
         "schema": 1,
         "weights": {"name": run.ensemble.name, "trained": run.ensemble.trained},
-        "images": len(run.records),
-        "cells": len(run.integrity),
+        "images": len(matched.truths),
+        "cells": len(matched.image),
         "true_cell_labels": int(matched.truths.sum()),
         "segmentation": {
             "agreement": segmentation.agreement,

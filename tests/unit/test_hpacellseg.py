@@ -133,7 +133,7 @@ def test_a_pickle_takes_its_converted_sibling(
     tmp_path: Path, nets: tuple[MiniUNet, MiniUNet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The published architecture takes seconds and half a gigabyte to write.
-    monkeypatch.setattr("hcpl_kernel.hpacellseg.DPNUNet", lambda: MiniUNet(width=4))
+    monkeypatch.setattr("hcpl_kernel.hpacellseg.cellsegmentator.DPNUNet", lambda: MiniUNet(width=4))
     pickle = tmp_path / "dpn_unet_nuclei_v1.pth"
     pickle.write_bytes(b"never read")
     with pytest.raises(WeightsError, match="hcpl weights convert .*dpn_unet_nuclei_v1.pth"):
@@ -145,6 +145,38 @@ def test_a_pickle_takes_its_converted_sibling(
     save_file({"other": torch.zeros(1)}, pickle.with_suffix(".safetensors"))
     with pytest.raises(WeightsError, match="other"):
         CellSegmentator(pickle, nets[1], device="cpu")
+
+
+def test_a_notebook_changes_the_name_of_the_package(
+    tmp_path: Path, nets: tuple[MiniUNet, MiniUNet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The imports and calls of published notebooks, with the networks where the package looks for them by default."""
+    import hcpl_kernel.hpacellseg.cellsegmentator as cellsegmentator
+    from hcpl_kernel.hpacellseg import utils
+
+    monkeypatch.setattr(cellsegmentator, "DPNUNet", lambda: MiniUNet(width=4))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        WeightsError, match=r"nuclei_model.safetensors does not exist.*hcpl weights convert nuclei_model.pth"
+    ):
+        cellsegmentator.CellSegmentator(device="cpu")
+    for name, net in zip(("nuclei_model", "cell_model"), nets, strict=True):
+        save_file(net.state_dict(), tmp_path / f"{name}.safetensors")
+    red, _, blue, yellow = field()
+    segmentator = cellsegmentator.CellSegmentator(scale_factor=0.25, device="cpu", padding=True, multi_channel_model=True)
+    nuclei, cells = segmentator.pred_nuclei([blue]), segmentator.pred_cells([[red], [yellow], [blue]])
+    nuclei_mask, cell_mask = utils.label_cell(nuclei[0], cells[0])
+    assert nuclei_mask.shape == cell_mask.shape == (200, 264)
+    assert utils.label_nuclei is label_nuclei and cellsegmentator.CellSegmentator is CellSegmentator
+
+
+def test_nuclei_alone_need_no_cell_network(nets: tuple[MiniUNet, MiniUNet]) -> None:
+    red, _, blue, yellow = field()
+    segmentator = CellSegmentator(nets[0], None, device="cpu", padding=True)
+    expected = CellSegmentator(*nets, device="cpu", padding=True).pred_nuclei([blue])
+    assert np.array_equal(segmentator.pred_nuclei([blue])[0], expected[0])
+    with pytest.raises(InputError, match="cell_model is None"):
+        segmentator.pred_cells([[red], [yellow], [blue]])
 
 
 def blobs() -> np.ndarray:

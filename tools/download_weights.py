@@ -6,6 +6,7 @@ bytes. The files are pickles: `hcpl weights convert FILE --output weights/full` 
     python -m tools.download_weights                        # both segmentation networks, into downloads/
     python -m tools.download_weights cell --output DIR
     python -m tools.download_weights https://host/path/file.pth --sha256 HEX
+    python -m tools.download_weights --bases weights/full   # timm's pretrained bases: see tools/base_weights.py
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tqdm import tqdm
 
 from hcpl_kernel.errors import HcplError, WeightsError
 from hcpl_kernel.models.manifest import FileEntry, read_manifest, record, sha256_of
+from hcpl_kernel.settings import as_names
 
 RECORD = "https://zenodo.org/record/4665863"
 PUBLISHED = {
@@ -49,7 +51,14 @@ class Remote:
     validator: str | None
 
 
-def download(url: str, folder: Path, sha256: str | None = None, pause: float = 2.0) -> FileEntry:
+def download(
+    url: str,
+    folder: Path,
+    sha256: str | None = None,
+    pause: float = 2.0,
+    name: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> FileEntry:
     """Fetch a file, resuming what an earlier attempt left, and record its hash.
 
     Args:
@@ -57,6 +66,8 @@ def download(url: str, folder: Path, sha256: str | None = None, pause: float = 2
         folder: gets the file, `<name>.part` while it is incomplete, and `manifest.json`.
         sha256: what the file must have; default: what the manifest recorded at an earlier download.
         pause: seconds before the second attempt, doubled before each further one.
+        name: of the file in the folder; default: as in the address.
+        provenance: what the manifest says of the file besides its address.
 
     Returns:
         the manifest's entry.
@@ -65,7 +76,7 @@ def download(url: str, folder: Path, sha256: str | None = None, pause: float = 2
         WeightsError: if the file cannot be had, or has another hash than expected; the file of an earlier download
             stays untouched then.
     """
-    name = _file_name(url)
+    name = name or _file_name(url)
     target = folder / name
     known = read_manifest(folder).get(name)
     expected = sha256.lower() if sha256 else known.sha256 if known else None
@@ -85,7 +96,7 @@ def download(url: str, folder: Path, sha256: str | None = None, pause: float = 2
         os.fsync(file.fileno())
     os.replace(part, target)
     _discard(part)
-    return record(target, {"url": url, **({"record": RECORD} if url.startswith(RECORD) else {})})
+    return record(target, {"url": url, **({"record": RECORD} if url.startswith(RECORD) else {}), **(provenance or {})})
 
 
 def _present(target: Path, known: FileEntry | None, expected: str | None) -> FileEntry:
@@ -195,14 +206,28 @@ def _file_name(url: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns 0, or 2 with a reason."""
     parser = argparse.ArgumentParser(prog="python -m tools.download_weights", description="Fetch published weight files.")
-    parser.add_argument("files", nargs="*", default=list(PUBLISHED), metavar="NAME|URL", help=", ".join(PUBLISHED))
+    parser.add_argument("files", nargs="*", metavar="NAME|URL", help=f"{', '.join(PUBLISHED)} (default: both), or addresses")
+    parser.add_argument("--bases", type=Path, metavar="DIR", help="instead: the pretrained bases that ensemble.json names")
+    parser.add_argument("--configs", type=Path, metavar="DIR", help="with --bases: the training configs to fill")
+    parser.add_argument("--networks", metavar="NAME,...", help="with --bases: only of these networks")
     parser.add_argument("--output", type=Path, default=Path("downloads"), metavar="DIR")
     parser.add_argument("--sha256", help="expected hash, for a single file")
     options = parser.parse_args(arguments)
     if options.sha256 and len(options.files) != 1:
         parser.error("--sha256 goes with a single file")
+    if options.bases is None and (options.configs or options.networks):
+        parser.error("--configs and --networks go with --bases")
+    if options.bases is not None and options.files:
+        parser.error("--bases takes the files from ensemble.json; name none")
     try:
-        for file in options.files:
+        if options.bases is not None:
+            from tools.base_weights import fetch_bases
+
+            names = None if options.networks is None else as_names("networks", options.networks)
+            for line in fetch_bases(options.bases, options.output, options.configs, names):
+                print(line)
+            return 0
+        for file in options.files or PUBLISHED:
             url = PUBLISHED.get(file, file)
             entry = download(url, options.output, options.sha256)
             print(f"{options.output / _file_name(url)}: {entry.bytes} bytes, sha256 {entry.sha256}")

@@ -156,9 +156,7 @@ def test_a_notebook_changes_the_name_of_the_package(
 
     monkeypatch.setattr(cellsegmentator, "DPNUNet", lambda: MiniUNet(width=4))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        WeightsError, match=r"nuclei_model.safetensors does not exist.*convert nuclei_model.pth"
-    ):
+    with pytest.raises(WeightsError, match=r"nuclei_model.safetensors does not exist.*convert nuclei_model.pth"):
         cellsegmentator.CellSegmentator(device="cpu")
     for name, net in zip(("nuclei_model", "cell_model"), nets, strict=True):
         save_file(net.state_dict(), tmp_path / f"{name}.safetensors")

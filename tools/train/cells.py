@@ -153,8 +153,9 @@ def train_cells(
 def load_pretrained(module: nn.Module, path: Path) -> None:
     """Fill a network's base with a timm model's published tensors.
 
-    A first convolution made for three channels is repeated over four and scaled, so that equal channels give equal
-    responses; a classifier in the file is left out.
+    A first convolution made for three channels (red, green, blue) takes four: yellow has the filters of red, and all are
+    multiplied by 3/4, as timm does it for other numbers of channels. Where the filters of the three are alike, equal
+    channels give the response that they gave. A classifier in the file is left out.
 
     Raises:
         WeightsError: if a tensor of the base is missing from the file, or has another shape.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -197,6 +197,16 @@ class Ensemble:
                 "name a weights folder that has them"
             )
         return self.nuclei, self.cell
+
+    def with_networks(self, networks: Sequence[NetworkSpec]) -> Ensemble:
+        """The ensemble of these of its networks only.
+
+        The calibration stays, approximately right, unless none of them has an image stream: values without an image factor
+        are larger, and curves that were fitted with one make them worse than they are (`benchmarks/calibration.md`).
+        """
+        had, has = (any(spec.declared.image_stream for spec in specs) for specs in (self.networks, networks))
+        calibration = self.calibration if has or not had else None
+        return dataclasses.replace(self, networks=tuple(networks), calibration=calibration)
 
     @property
     def all_networks(self) -> tuple[NetworkSpec, ...]:

@@ -1,7 +1,8 @@
 """A part of an ensemble as a weights folder of its own: the networks that are chosen, or those whose files are there.
 
 What remains is joined as before: fusion weights count relative to each other, and a group of which nothing remains is left
-out. The calibration stays with the names of what it was fitted with, so that every run says that it is approximate.
+out. The calibration stays with the names of what it was fitted with, so that every run says that it is approximate;
+for networks without any image stream it goes.
 """
 
 from __future__ import annotations
@@ -71,8 +72,12 @@ def choose(folder: Path, networks: Sequence[str] | None = None) -> Subset:
         raise WeightsError(f"{folder}: no file of a network is there, expected at least one of {', '.join(known)}")
     if values.get("integrity"):
         values["integrity"] = {which: part for which, part in values["integrity"].items() if part and part["file"] in there}
+    kept = ensemble.with_networks([spec for spec in ensemble.networks if spec.file in there])
+    if ensemble.calibration is not None and kept.calibration is None:
+        del values["calibration"]
+        left_out.append("calibration (fitted with an image factor, which these networks do not have)")
     if left_out:
-        _note(values, ensemble, left_out)
+        _note(values, kept, left_out)
     return Subset(folder, values, tuple(sorted(there)), tuple(left_out))
 
 
@@ -129,4 +134,4 @@ def _note(values: dict[str, Any], ensemble: Ensemble, left_out: Sequence[str]) -
     if ensemble.caution is not None:
         provenance["caution"] = f"{ensemble.caution} This is a part of that ensemble, without {', '.join(left_out)}."
     if ensemble.calibration is not None:
-        values["calibration"]["fitted_with"] = list(ensemble.calibration.fitted_with or ensemble.joined)
+        values["calibration"]["fitted_with"] = list(ensemble.calibration.fitted_with or ())

@@ -15,7 +15,7 @@ from hcpl_kernel.errors import HcplError, InputError, describe
 from hcpl_kernel.export.cell_columns import CellForm
 from hcpl_kernel.fields.bit_depth import settle
 from hcpl_kernel.fields.stamps import ContentStamps
-from hcpl_kernel.models.ensemble import Ensemble
+from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.models.weights import resolve_sha256, verify_parts
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networks_of
@@ -434,6 +434,12 @@ class _Run:
     def _judge_calibration(self, ensemble: Ensemble) -> None:
         """Say where probabilities come from other networks than those that the calibration was fitted with."""
         if ensemble.calibration is None:
+            if read_ensemble(ensemble.folder).calibration is not None:
+                self._report.warn(
+                    None,
+                    f"values are not calibrated and cells have no names: the calibration of {ensemble.name!r} was fitted "
+                    "with an image factor, which these networks do not have. `python -m tools.calibrate` fits one for them",
+                )
             return
         states = self._report.networks
         ran = {name for name in ensemble.joined if states.get(name, {"state": "done"})["state"] == "done"}

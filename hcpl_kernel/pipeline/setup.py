@@ -148,5 +148,4 @@ def read_chosen(settings: PredictSettings) -> Ensemble:
     left_out = [name for name in settings.descriptors or () if name not in settings.networks]
     if left_out:
         raise SettingsError(f"descriptors of {', '.join(left_out)} are asked for, which --networks leaves out")
-    chosen = tuple(spec for spec in ensemble.networks if spec.name in settings.networks)
-    return dataclasses.replace(ensemble, networks=chosen)
+    return ensemble.with_networks([spec for spec in ensemble.networks if spec.name in settings.networks])

@@ -64,11 +64,22 @@ def test_without_integrity_and_segmentation(fields: Path, part_of: Callable[...,
     weights = part_of("cla_efficientnet", without=("integrity", "segmentation"))
     assert predict(fields, weights, tmp_path / "s.csv") == 2  # nothing segments
     assert predict(fields, weights, tmp_path / "s.csv", "--labels", str(fields / "masks")) == 0
-    cells, warnings, degradations = result(tmp_path / "s.csv")
-    assert len(cells) and (cells["integrity"] == 1).all()
+    cells, _, degradations = result(tmp_path / "s.csv")
+    assert len(cells) and (cells["integrity"] == 1).all() and cells["labels"].isna().all()
     assert np.isfinite(cells.filter(like="prob_").to_numpy()).all()
     assert degradations == ["no network with an image stream ran: probabilities have no image factor"]
-    assert any("without cla" not in text and "geometry, vid_completeness" in text for text in warnings)
+    assert "calibration" not in read_values(weights)
+
+
+def test_without_an_image_factor_the_calibration_is_not_used(
+    fields: Path, small_ensemble: Path, part_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert predict(fields, small_ensemble, tmp_path / "chosen.csv", "--networks", "cla_efficientnet") == 0
+    cells, warnings, _ = result(tmp_path / "chosen.csv")
+    assert cells["labels"].isna().all()
+    assert any("values are not calibrated and cells have no names" in text for text in warnings)
+    assert predict(fields, part_of("cla_efficientnet"), tmp_path / "part.csv") == 0
+    pd.testing.assert_frame_equal(result(tmp_path / "part.csv")[0], cells)
 
 
 def test_the_same_part_again_is_recognised(fields: Path, part_of: Callable[..., Path], tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a network is null": (changed("networks", 1, to=None), r"networks\[1\]: found null, expected an object"),
     "unknown section": (changed("fusin", to={}), r"unknown key \"fusin\"; did you mean 'fusion'"),
     "missing section": (changed("fusion", to=DELETED), r"fusion is missing"),
-    "missing integrity": (changed("integrity", "geometry", to=DELETED), r"integrity\.geometry is missing"),
+    "half a segmentation": (changed("segmentation", "nuclei", to=DELETED), r"segmentation\.nuclei is missing"),
+    "integrity is misspelt": (changed("integrity", "geometri", to={}), r"unknown key \"geometri\"; did you mean 'geometry'"),
     "segmentation is a list": (changed("segmentation", to=[1, 2]), r"segmentation: found \[1, 2\], expected an object"),
     "another segmenter": (changed("segmentation", "cell", "architecture", to="x"), r"segmentation\.cell\.architecture: "),
     "cut above 1": (changed("segmentation", "cell", "background_cut", to=2), r"cell\.background_cut: found 2, expected"),
@@ -227,4 +228,5 @@ def test_no_value_of_a_section_is_a_traceback(tmp_path: Path, section: str, valu
     except SettingsError as error:
         assert "\n" not in str(error)
     else:
-        assert (section, value) in [("fusion", {}), ("provenance", {}), ("name", "x"), ("provenance", {"a": {"b": []}})]
+        fine = [("fusion", {}), ("provenance", {}), ("name", "x"), ("provenance", {"a": {"b": []}})]
+        assert (section, value) in [*fine, ("segmentation", None), ("integrity", {})]

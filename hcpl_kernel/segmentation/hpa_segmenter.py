@@ -57,7 +57,8 @@ def make(request: SegmenterRequest) -> HpaNetworks:
     on_cpu = any(device.type == "cpu" for device in request.devices)
     network_bytes = max(NETWORK_BYTES[part.architecture] for part in parts) if on_cpu else MAP_BYTES
     identity = [request.engine, request.precision, networks]
-    loads = [functools.partial(load, device) for device in _in_turn(request.devices)] or [_stamps_only]
+    in_turn: list[Callable[[], Segmentator]] = [functools.partial(load, device) for device in _in_turn(request.devices)]
+    loads = in_turn or [_stamps_only]
     return HpaNetworks(loads[0], identity, request.pixel_size, request.resolution, network_bytes, loads[1:])
 
 

@@ -97,9 +97,9 @@ def _inject(fault: Fault) -> None:
     """Let the fault happen: before operations that Python audits, and before files are synced, which it does not."""
     hook, sync = _hook(fault), os.fsync
 
-    def fsync(descriptor: int) -> None:
-        hook("os.fsync", (os.readlink(f"/proc/self/fd/{descriptor}"),))
-        sync(descriptor)
+    def fsync(fd: Any) -> None:
+        hook("os.fsync", (os.readlink(f"/proc/self/fd/{fd}"),))
+        sync(fd)
 
     os.fsync = fsync
     sys.addaudithook(hook)

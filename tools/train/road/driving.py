@@ -131,8 +131,7 @@ def _check_folders(settings: RoadSettings) -> None:
             raise InputError(f"--masks {settings.masks} is not a folder")
         return
     folder = settings.segmentation or settings.ensemble
-    ensemble = read_ensemble(folder)
-    wanted = {ensemble.nuclei.file, ensemble.cell.file}
+    wanted = {part.file for part in read_ensemble(folder).segmentation()}
     faults = [f"{status.name} is {status.state}" for status in verify(folder) if status.name in wanted and not status.good]
     if faults:
         raise SettingsError(

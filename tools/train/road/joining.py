@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.models.ensemble import read_values, write_ensemble
+from hcpl_kernel.models.ensemble import part_entries, read_values, write_ensemble
 from hcpl_kernel.models.manifest import read_manifest, write_manifest
 from hcpl_kernel.runtime.atomic import atomic_folder, remove_any
 
@@ -73,7 +73,7 @@ def choose_weights(weights: Path, ensemble: Path, target: Path) -> None:
         return
     remove_any(target)
     values = json.loads(ensemble.read_text())
-    parts = [*values["segmentation"].values(), *values["integrity"].values(), *values["networks"]]
+    parts = part_entries(values)
     recorded = read_manifest(weights)
     names = [part["file"] for part in parts if (weights / part["file"]).is_file()]
     with atomic_folder(target) as made:

@@ -112,7 +112,8 @@ def project_recipe(
         values = trainings.classifier(name, cells)
         parts.append(_part(name, trainings.spec(name), values, trainings.cells_per_step(name, values), 1, machines))
     values = trainings.integrity()
-    parts.append(_part("integrity", ensemble.completeness, values, values.get("batch", 64), 1, machines))
+    if ensemble.completeness is not None:
+        parts.append(_part("integrity", ensemble.completeness, values, values.get("batch", 64), 1, machines))
     return Projection(tuple(parts), cells * trainings.side() ** 2 * 4 / 1e9, tuple(machines))
 
 
@@ -131,7 +132,7 @@ def _part(name: str, spec: NetworkSpec, values: dict, a_step: int, count: int, m
 
 def _segmentation(ensemble: Ensemble, fields: int, size: tuple[int, int], machines: Sequence[str]) -> dict[str, float]:
     """Hours of both networks over the fields; labelling and cropping run on the CPU meanwhile."""
-    network = build_segmentation(ensemble.cell).eval()
+    network = build_segmentation(ensemble.segmentation()[1]).eval()
     image = torch.zeros(1, 3, COUNTED_SIDE, COUNTED_SIDE)
     times = size[0] * size[1] / COUNTED_SIDE**2
     counted = count_operations(lambda: network(image), network.state_dict().values())

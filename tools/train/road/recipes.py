@@ -160,7 +160,9 @@ class Trainings:
     def side(self) -> int:
         """Of the stored crops, px: the largest input of a network that may be trained."""
         others = [self.spec(name) for name in self.relabelling()]
-        return max(spec.input_size for spec in (*self._specs.values(), *others, self._ensemble.completeness))
+        completeness = self._ensemble.completeness
+        specs = [*self._specs.values(), *others, *([] if completeness is None else [completeness])]
+        return max(spec.input_size for spec in specs)
 
     def _steps(self, name: str, values: Mapping[str, Any], seen: float) -> int:
         return max(self._recipe.fewest_steps, round(seen / self.cells_per_step(name, values)))

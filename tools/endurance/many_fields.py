@@ -33,7 +33,9 @@ def _half(path: Path) -> None:
 
 
 def _smaller(path: Path) -> None:
-    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:-8])
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None
+    cv2.imwrite(str(path), pixels[:-8])
 
 
 def _another_kind(path: Path, make: Callable[[Path], object]) -> None:

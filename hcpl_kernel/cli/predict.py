@@ -103,10 +103,13 @@ def predict(options: argparse.Namespace) -> int:
 def _predict(settings: PredictSettings, started: float, board: Board) -> int:
     from hcpl_kernel.pipeline.run import run
     from hcpl_kernel.report.leaving import leave_page
+    from hcpl_kernel.report.state import FILE_NAME as PAGE
 
-    result = leave_page(settings, run(settings, started, board), started)
+    result = run(settings, started, board)
+    if board.attempts.reason_against("page", PAGE) is None:
+        with board.attempts.working("page", PAGE):
+            result = leave_page(settings, result, started)
     if not settings.quiet:
-        from hcpl_kernel.report.state import FILE_NAME as PAGE
         from hcpl_kernel.report.text import format_report
 
         say(format_report(result.report))

@@ -16,6 +16,7 @@ import pytest
 
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.pipeline import field_work, guarded, network_passes
+from hcpl_kernel.report import leaving
 from hcpl_kernel.runtime.attempts import MOST_ATTEMPTS, Attempts
 from tests.faults.conftest import NETWORK, Case, predicted
 from tools.endurance.child import finish, start
@@ -53,7 +54,13 @@ def crashing(ways: Mapping[str, str], once: Path | None = None) -> None:
         perhaps(predictor._spec.name)
         return predicting(predictor, *arguments)
 
-    field_work.read_field, network_passes.predict_shard = read_field, predict_shard
+    writing = leaving._written
+
+    def write_page(*arguments: Any) -> Any:
+        perhaps("page")
+        return writing(*arguments)
+
+    field_work.read_field, network_passes.predict_shard, leaving._written = read_field, predict_shard, write_page
     guarded.can_guard = lambda: True  # libraries are there, but have no threads yet
 
 
@@ -92,6 +99,14 @@ def test_a_network_that_crashes_is_left_out(case: Case, network: str) -> None:
     assert facts["state"] == "left out" and "SIGSEGV" in facts["reason"]
     assert case.predict() == 0
     assert predicted(case.rows) == ["a"] and case.report["networks"][network]["state"] == "done"
+
+
+def test_a_page_that_crashes_costs_itself(case: Case) -> None:
+    case.add("a")
+    code, said = run(case, {"page": "SIGSEGV"})
+    assert code == 0, said
+    assert predicted(case.rows) == ["a"] and not (case.work / "index.html").exists()
+    assert "while it worked on page index.html, which was left out" in warned(case)
 
 
 def test_what_is_killed_once_is_tried_again(case: Case) -> None:

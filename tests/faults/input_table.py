@@ -357,9 +357,9 @@ FIELDS: Sequence[FieldKind] = (
     FieldKind("an ID with a tab", nothing, "control", field_id="tab\tname", named=False),
     FieldKind("an ID with a line end", nothing, "control", field_id="line\nend", named=False),
     FieldKind("an ID that is not UTF-8", nothing, "UTF-8", field_id=os.fsdecode(b"bad\xff"), named=False),
-    FieldKind("a file `x_red.ome.tif` beside", beside("x_red.ome.tif"), None, "x_red.ome.tif"),
-    FieldKind("a file `x_red.lif` beside", beside("x_red.lif"), None, "x_red.lif"),
-    FieldKind("a file `x_Red.png` beside", beside("x_Red.png"), None, "x_Red.png"),
+    FieldKind("a file x_red.ome.tif beside", beside("x_red.ome.tif"), None, "x_red.ome.tif"),
+    FieldKind("a file x_red.lif beside", beside("x_red.lif"), None, "x_red.lif"),
+    FieldKind("a file x_Red.png beside", beside("x_Red.png"), None, "x_Red.png"),
 )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import mmap
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -40,7 +39,7 @@ class Attempts:
         self._waiting = 0
         self._suspects: set[Item] = set()
         self._reasons: dict[Item, str] = {}
-        self._killed: Counter[Item] = Counter()
+        self._unexplained = 0
         self.told: list[str] = []
 
     @property
@@ -77,26 +76,27 @@ class Attempts:
             cause: what ended it: the name of a signal, or another short text.
 
         Returns:
-            False where another attempt is of no use: one after a crash between two steps found nothing to do otherwise, or
-            there were `MOST_ATTEMPTS`.
+            False where another attempt is of no use: it crashed twice between two steps, or there were `MOST_ATTEMPTS`.
         """
         found = self._read()
         if self.begun:
             self._put(0, [])
             self._memory[0] = 0
-        names = ", ".join(f"{kind} {name}" for kind, name in found) or "no field or network"
-        told = f"the process was ended by {cause} while it worked on {names}"
-        repeated = not found and any("no field or network" in text for text in self.told)
-        if len(found) == 1 and (cause != KILLED or self._killed[found[0]]):
-            self._reasons[found[0]] = f"the process that worked on it was ended by {cause}{_meaning(cause)}"
-            told += ", which was left out"
-        elif found:
+        told = f"the process was ended by {cause} "
+        if not found:
+            self._unexplained += 1
+            told += "between two steps"
+        elif len(found) > 1:
             self._suspects.update(found)
-            told += ", which was tried again" if len(found) == 1 else ", which were then worked on one at a time"
-        if len(found) == 1 and cause == KILLED:
-            self._killed[found[0]] += 1
+            told += f"while it worked on {_named(found)}, which were then worked on one at a time"
+        elif cause == KILLED and found[0] not in self._suspects:
+            self._suspects.update(found)
+            told += f"while it worked on {_named(found)}, which was tried again"
+        else:
+            self._reasons[found[0]] = f"the process that worked on it was ended by {cause}{_meaning(cause)}"
+            told += f"while it worked on {_named(found)}, which was left out"
         self.told.append(told)
-        return not repeated and len(self.told) < MOST_ATTEMPTS
+        return self._unexplained < 2 and len(self.told) < MOST_ATTEMPTS
 
     def _may_enter(self, item: Item) -> bool:
         if item in self._suspects:
@@ -121,6 +121,10 @@ class Attempts:
         start = 1 + self._memory[0] * _SLOT
         data = self._memory[start : self._memory.find(b"\0", start)]
         return [(kind, name) for kind, name in json.loads(data)] if data else []
+
+
+def _named(items: list[Item]) -> str:
+    return ", ".join(f"{kind} {name}" for kind, name in items)
 
 
 def _meaning(cause: str) -> str:

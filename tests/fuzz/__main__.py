@@ -41,7 +41,8 @@ def main(target: str, seconds: float, seed: int) -> int:
             if time.monotonic() - start > seconds:
                 break
     kept.unlink()
-    text = f"{count} cases in {time.monotonic() - start:.0f} s, no finding; slowest {slowest[0]:.2f} processor seconds ({slowest[1]})"
+    slow = f"slowest {slowest[0]:.2f} processor seconds ({slowest[1]})"
+    text = f"{count} cases in {time.monotonic() - start:.0f} s, no finding; {slow}"
     print(f"{target}: {text}", flush=True)
     return 0
 

@@ -465,6 +465,7 @@ RUNS: Sequence[RunKind] = (
     RunKind(
         "a listed path of 300 characters", listing(HEADER + f"GOOD\nb,{'p' * 300},c,d,e\n"), 0, "File name too long", "ab"
     ),
+    RunKind("a listed stack of 300 characters", listing("ID,file\n" + f"b,{'p' * 300}.tif\n"), 2, "b", "b"),
     RunKind("a listed path with a zero byte", listing(HEADER + "GOOD\nb,\0,c,d,e\n"), 0, "b", "ab"),
     RunKind("a listed path outside of the folder", listing(HEADER + "GOOD\nb,../../x,/etc/passwd,c,d\n"), 0, "b", "ab"),
     RunKind("a sample without its columns", sample("a,b\n1,2\n"), 2, "sample.csv", None),

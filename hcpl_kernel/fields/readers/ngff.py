@@ -39,7 +39,7 @@ class NgffReader:
         path = files.paths.get("file")
         if not isinstance(path, Path):
             return False
-        return path.name.lower().endswith(".zarr") or any((path / name).is_file() for name in _METADATA)
+        return path.name.lower().endswith(".zarr") or any(os.path.isfile(path / name) for name in _METADATA)
 
     def size(self, files: FieldFiles) -> tuple[int, int] | None:
         """From the metadata."""
@@ -125,7 +125,7 @@ class _Image:
 
 def _open(files: FieldFiles) -> _Image:
     folder = files.paths.get("file")
-    if not isinstance(folder, Path) or not folder.is_dir():
+    if not isinstance(folder, Path) or not os.path.isdir(folder):
         raise Unreadable(f"is missing: {folder} is not a folder")
     attributes = _attributes(folder)
     if "bioformats2raw.layout" in attributes and "multiscales" not in attributes:

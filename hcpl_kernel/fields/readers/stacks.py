@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ class StacksReader:
                     return True  # reading it says what is wrong
                 return count > 1 if files.channels else count == len(CHANNELS)
         except Unreadable:
-            return isinstance(path, Path) and not path.is_file()  # a pipe, a broken link: reading it says so
+            return isinstance(path, Path) and not os.path.isfile(path)  # a pipe, a broken link: reading it says so
 
     def size(self, files: FieldFiles) -> tuple[int, int] | None:
         """From the first page."""

@@ -101,6 +101,7 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def _predict(settings: PredictSettings, started: float, board: Board) -> int:
+    from hcpl_kernel.pipeline.first_submission import has_tables
     from hcpl_kernel.pipeline.run import run
     from hcpl_kernel.report.leaving import leave_page
     from hcpl_kernel.report.state import FILE_NAME as PAGE
@@ -113,7 +114,10 @@ def _predict(settings: PredictSettings, started: float, board: Board) -> int:
         from hcpl_kernel.report.text import format_report
 
         say(format_report(result.report))
-        say(f"submission {result.output}")
+        if has_tables(settings, result.fields):
+            say(f"submission {result.output}")
+        else:
+            say(f"rows       {settings.store}/rows; `hcpl assemble {result.work} --output CSV` writes the submission")
         if (result.work / PAGE).is_file():
             say(f"page       {result.work / PAGE}")
     return FELL_SHORT if settings.strict and result.degraded else DONE

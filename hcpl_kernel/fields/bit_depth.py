@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from heapq import nsmallest
 
 import cv2
 import numpy as np
@@ -109,7 +110,7 @@ def _native(image: NDArray) -> list[bool]:
 
 def settle(
     setting: str | int,
-    fields: Sequence[FieldFiles],
+    fields: Iterable[FieldFiles],
     reading: Callable[[FieldFiles], AbstractContextManager[object]] = nullcontext,
 ) -> BitDepth:
     """The depth of a run.
@@ -137,10 +138,9 @@ def recognise(levels: Iterable[Levels]) -> int:
 
 
 def _sampled(
-    fields: Sequence[FieldFiles], reading: Callable[[FieldFiles], AbstractContextManager[object]]
+    fields: Iterable[FieldFiles], reading: Callable[[FieldFiles], AbstractContextManager[object]]
 ) -> Iterable[Levels]:
-    chosen = sorted(fields, key=lambda files: hashlib.blake2b(files.id.encode(), digest_size=8).digest())
-    for files in chosen[: 2 * SAMPLE]:
+    for files in nsmallest(2 * SAMPLE, fields, lambda files: hashlib.blake2b(files.id.encode(), digest_size=8).digest()):
         try:
             with reading(files):
                 levels = measure_levels(read_field(files)) if field_bits(files) == 16 else None

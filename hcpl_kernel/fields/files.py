@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hcpl_kernel.fields.remote import RemoteFile
@@ -36,12 +36,12 @@ class LocatedFields:
     """All fields of view of a folder or a listing.
 
     Attributes:
-        fields: the fields, sorted by ID.
+        fields: the fields, sorted by ID; those of a listing as `PackedFields`.
         problems: (ID or name, reason) of each field that cannot be used because of its name or its row; everything that
             is not printable is escaped.
         warnings: what looks like an image of a field and is not taken, one sentence each.
     """
 
-    fields: tuple[FieldFiles, ...]
+    fields: Sequence[FieldFiles]
     problems: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import dropwhile
 from pathlib import Path
 
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles, LocatedFields
 from hcpl_kernel.fields.names import name_problem, name_warnings, normal, printable
+from hcpl_kernel.fields.packed import PackedFields
 from hcpl_kernel.fields.remote import RemoteFile, is_url
 
 SINGLE_FILE = "file"
@@ -35,66 +37,78 @@ def read_listing(listing: Path, folder: Path, channels: Mapping[str, str] | None
     Raises:
         InputError: if the listing cannot be read as such a file, or no row can be used.
     """
-    columns, rows = _columns(listing, _lines(listing))
+    columns, delimiter = _header(listing)
     wanted = CHANNELS if all(channel in columns for channel in CHANNELS) else (SINGLE_FILE,)
-    numbered = [(number, row) for number, row in enumerate(rows, 2) if any(row)]
-    if not numbered:
-        raise InputError(f"{listing}: has no rows; expected one field per row")
     place = {name: index for index, name in enumerate(columns) if name}
     extra = {name: index for name, index in place.items() if name not in ("ID", *wanted)}
-    repeated = Counter(normal(_cell(row, place["ID"])) for _, row in numbered)
 
-    fields: dict[str, FieldFiles] = {}
-    problems: list[tuple[str, str]] = []
-    for number, row in numbered:
+    places = os.fspath(listing.parent), os.fspath(folder)
+    usable, numbers = PackedFields(), array("q")
+    listed: Counter[str] = Counter()
+    refused: list[tuple[int, str, str]] = []
+    for number, row in enumerate(_rows(listing, delimiter), 1):
+        if number == 1 or not any(row):
+            continue
         field_id = normal(_cell(row, place["ID"]))
         reason = name_problem(field_id)
-        if reason is None and repeated[field_id] > 1:
-            reason = f"the ID {field_id!r} is listed {repeated[field_id]} times; every field needs an ID of its own"
-        if reason is None and any(row[len(columns) :]):
-            reason = f"row {number} has {len(row)} cells, expected {len(columns)}; a name with a comma needs quotes"
         if reason is None:
-            paths = {name: _listed_path(_cell(row, place[name]), listing.parent, folder) for name in wanted}
+            listed[field_id] += 1
+            if any(row[len(columns) :]):
+                reason = f"row {number} has {len(row)} cells, expected {len(columns)}; a name with a comma needs quotes"
+        if reason is None:
+            paths = {name: _listed_path(_cell(row, place[name]), places) for name in wanted}
             files = _field(field_id, paths, {name: _cell(row, index) for name, index in extra.items()}, channels or {})
             if files is not None:
-                fields[field_id] = files
+                usable.append(files)
+                numbers.append(number)
                 continue
             reason = "no reader finds four channels in its file"
-        problem = printable(field_id) or f"row {number} of {listing.name}", reason
-        if problem not in problems:
-            problems.append(problem)
+        refused.append((number, field_id, reason))
+    if not numbers and not refused:
+        raise InputError(f"{listing}: has no rows; expected one field per row")
+    repeated = {field_id for field_id, count in listed.items() if count > 1}
+    refused += [(number, each, "") for number, each in zip(numbers, usable.ids, strict=True) if each in repeated]
+    problems = dict.fromkeys(
+        (
+            printable(field_id) or f"row {number} of {listing.name}",
+            reason
+            if field_id not in repeated
+            else f"the ID {field_id!r} is listed {listed[field_id]} times; every field needs an ID of its own",
+        )
+        for number, field_id, reason in sorted(refused)
+    )
+    ids = usable.ids
+    fields = usable.chosen(sorted((i for i in range(len(ids)) if ids[i] not in repeated), key=ids.__getitem__))
     if not fields:
-        raise InputError(f"{listing}: no row can be used; {problems[0][0]}: {problems[0][1]}")
-    ids = sorted(fields)
-    return LocatedFields(tuple(fields[field_id] for field_id in ids), tuple(problems), tuple(name_warnings(ids)))
+        name, reason = next(iter(problems))
+        raise InputError(f"{listing}: no row can be used; {name}: {reason}")
+    return LocatedFields(fields, tuple(problems), tuple(name_warnings(fields.ids)))
 
 
-def _lines(listing: Path) -> list[str]:
-    """The lines of the file, as text."""
-    if os.path.exists(listing) and not os.path.isfile(listing):
-        raise InputError(f"{listing}: expected a CSV file, found {'a folder' if os.path.isdir(listing) else 'a device'}")
+def _rows(listing: Path, delimiter: str) -> Iterator[list[str]]:
+    """The rows of the file from its header on, one at a time, without the blanks around cells."""
     try:
         with open(listing, newline="", encoding="utf-8-sig") as file:
-            return file.read().splitlines(keepends=True)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            rows = ([cell.strip() for cell in row] for row in reader)
+            yield from dropwhile(lambda row: not any(row), rows)
+    except csv.Error as error:
+        raise InputError(f"{listing}: not readable as a CSV file: {error}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{listing}: not readable as a CSV file in UTF-8: {error}") from error
 
 
-def _columns(listing: Path, lines: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """The names of the columns and the rows below them, by the delimiter that gives the expected columns."""
+def _header(listing: Path) -> tuple[list[str], str]:
+    """The names of the columns, and the delimiter that gives the expected ones."""
+    if os.path.exists(listing) and not os.path.isfile(listing):
+        raise InputError(f"{listing}: expected a CSV file, found {'a folder' if os.path.isdir(listing) else 'a device'}")
     known = {name.casefold(): name for name in ("ID", *CHANNELS, SINGLE_FILE)}
     found: list[str] = []
     for delimiter in _DELIMITERS:
-        try:
-            reader = csv.reader(io.StringIO("".join(lines), newline=""), delimiter=delimiter, skipinitialspace=True)
-            rows = [[cell.strip() for cell in row] for row in reader]
-        except csv.Error as error:
-            raise InputError(f"{listing}: not readable as a CSV file: {error}") from error
-        first = next((index for index, row in enumerate(rows) if any(row)), len(rows))
-        header = rows[first] if first < len(rows) else []
+        header = next(_rows(listing, delimiter), [])
         columns = [known.get(name.casefold(), name) for name in header]
         if "ID" in columns and (set(CHANNELS) <= set(columns) or SINGLE_FILE in columns):
-            return columns, rows[first + 1 :]
+            return columns, delimiter
         found = columns if len(columns) > len(found) else found
     missing = [column for column in ("ID", *CHANNELS) if column not in found]
     raise InputError(
@@ -120,16 +134,16 @@ def _field(
     return None if reader is None else FieldFiles(field_id, paths, reader, channels, extra)
 
 
-def _listed_path(text: str, beside: Path, folder: Path) -> Path | RemoteFile | None:
-    """The path that exists, next to the listing first; one that exists nowhere is kept, so that reading names it."""
+def _listed_path(text: str, places: Sequence[str]) -> Path | RemoteFile | None:
+    """The path that exists in one of the folders; one that exists nowhere is kept, so that reading names it."""
     if not text:
         return None
     if is_url(text):
         return RemoteFile(text)
     spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
     for spelling in spellings:
-        for place in (beside, folder):
+        for place in places:
             path = os.path.join(place, spelling)
             if os.path.lexists(path):
                 return Path(path)
-    return Path(beside, spellings[-1])
+    return Path(places[0], spellings[-1])

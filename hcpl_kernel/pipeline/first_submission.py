@@ -6,7 +6,7 @@ submission is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hcpl_kernel.errors import HcplError
@@ -19,6 +19,18 @@ from hcpl_kernel.pipeline.note import read_note, signature
 from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission.reading import HEADER
 from hcpl_kernel.submission.writing import SampleSubmission, read_sample
+
+MOST_TABLE_FIELDS = 100_000
+"""The largest run with a store that writes tables by itself: they take about 9 kB for each cell (our choice)."""
+
+
+def has_tables(settings: PredictSettings, fields: int) -> bool:
+    """Whether a run of so many fields writes `submission.csv`, `cells.csv` and the page that is made of them.
+
+    Not one with a store and more than `MOST_TABLE_FIELDS` fields, whose rows are in the store as Parquet, unless a sample
+    says what the submission has to be; `hcpl assemble` writes the tables of any run.
+    """
+    return settings.store is None or settings.sample is not None or fields <= MOST_TABLE_FIELDS
 
 
 def write_fallback(
@@ -46,13 +58,17 @@ def leave_first_submission(settings: PredictSettings) -> None:
     What is wrong with the input is not told here: the run itself names it.
     """
     try:
+        if settings.cluster is not None:  # its driver loads nothing that takes long, and writes the fallback at once
+            return
         if settings.output.exists() and (settings.part is not None or _is_a_runs_own(settings)):
             return
         if settings.sample is not None:
             sample: SampleSubmission | None = read_sample(settings.sample)
-            fields: tuple[FieldFiles, ...] = ()
+            fields: Sequence[FieldFiles] = ()
         else:
             sample, fields = None, located_fields(settings).fields[: settings.limit]
+            if not has_tables(settings, len(fields)):
+                return
         settings.output.parent.mkdir(parents=True, exist_ok=True)
         write_fallback(settings.output, fields, sample, header_size)
     except (HcplError, OSError):

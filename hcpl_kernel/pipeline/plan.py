@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -48,7 +48,7 @@ class Shard:
     """
 
     index: int
-    files: tuple[FieldFiles, ...]
+    files: Sequence[FieldFiles]
 
 
 def make_shards(files: Sequence[FieldFiles]) -> list[Shard]:
@@ -58,16 +58,19 @@ def make_shards(files: Sequence[FieldFiles]) -> list[Shard]:
     and at most the next one, however many fields there are.
     """
     shards: list[Shard] = []
-    group: list[FieldFiles] = []
-    for field in files:
-        group.append(field)
+    start = 0
+    for stop, field in enumerate(files, 1):
         last = int.from_bytes(hashlib.blake2b(field.id.encode(), digest_size=8).digest(), "big") % MEAN_FIELDS == 0
-        if last or len(group) == MOST_FIELDS:
-            shards.append(Shard(len(shards), tuple(group)))
-            group = []
-    if group:
-        shards.append(Shard(len(shards), tuple(group)))
+        if last or stop - start == MOST_FIELDS or stop == len(files):
+            shards.append(Shard(len(shards), files[start:stop]))
+            start = stop
     return shards
+
+
+def fields_in(shards: Iterable[Shard]) -> Iterator[FieldFiles]:
+    """The fields of shards, one after the other."""
+    for shard in shards:
+        yield from shard.files
 
 
 class Keys:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.pipeline.first_submission import write_fallback
 from hcpl_kernel.pipeline.note import SCHEMA, read_note, signature
 from hcpl_kernel.pipeline.part import Part
-from hcpl_kernel.pipeline.plan import Shard, digest
+from hcpl_kernel.pipeline.plan import Shard, digest, fields_in
 from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.runtime.atomic import atomic_open
@@ -63,10 +63,20 @@ class Outputs:
         self._sample = sample
         self._pixel_size = pixel_size
         self._descriptors = descriptors
-        self._ids = [files.id for shard in shards for files in shard.files]
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        return [files.id for files in fields_in(self._shards)]
+
+    @cached_property
+    def _extra(self) -> dict[str, dict[str, str]]:
+        return {files.id: dict(files.extra) for files in fields_in(self._shards) if files.extra}
+
+    @cached_property
+    def _form(self) -> str:
+        sample = self._sample
         rows = [] if sample is None else [(row.id, row.width, row.height, row.prediction_string) for row in sample.rows]
-        self._extra = {files.id: dict(files.extra) for shard in shards for files in shard.files if files.extra}
-        self._form = digest(rows, None if sample is None else sample.header, self._extra)
+        return digest(rows, None if sample is None else sample.header, self._extra)
 
     def noted(self) -> dict[str, Any]:
         """The note of the last outputs, if they are still what was written; else an empty one."""
@@ -89,8 +99,7 @@ class Outputs:
 
     def write_fallback(self, inputs: str | None, note: bool = True) -> None:
         """A complete submission without any cell: the dummy row of every field; noted unless it is a `--part` run's."""
-        fields = [files for shard in self._shards for files in shard.files]
-        write_fallback(self._output, fields, self._sample, field_size)
+        write_fallback(self._output, fields_in(self._shards), self._sample, field_size)
         if note:
             self._note(inputs, [], None)
 

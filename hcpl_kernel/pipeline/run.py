@@ -18,8 +18,9 @@ from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.models.weights import resolve_sha256, verify_parts
 from hcpl_kernel.pipeline.budget import TimeBudget
+from hcpl_kernel.pipeline.first_submission import has_tables
 from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networks_of
-from hcpl_kernel.pipeline.plan import Shard, digest, input_key, make_shards
+from hcpl_kernel.pipeline.plan import Shard, digest, fields_in, input_key, make_shards
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.results import Outputs
 from hcpl_kernel.pipeline.sealed import DamagedFile
@@ -178,6 +179,7 @@ class _Run:
         self._stamps = ContentStamps(workspace.stamps)
         self._sample = read_sample(settings.sample) if settings.sample is not None else None
         self._shards = self._find_shards()
+        self._has_tables = has_tables(settings, sum(len(shard.files) for shard in self._shards))
         kept = settings.descriptors or ()
         self._outputs = Outputs(
             settings.output, workspace, self._shards, self._sample, settings.pixel_size, kept, settings.store
@@ -209,7 +211,7 @@ class _Run:
             finished.count(mine, report)
         self._judge(finished, mine, ensemble)
         if part is None:
-            if finished.names(self._shards) != self._outputs.noted().get("parts"):
+            if self._has_tables and finished.names(self._shards) != self._outputs.noted().get("parts"):
                 self._write(finished, ensemble, inputs, final=True)
             if len(finished.places) == len(mine) and report.complete:
                 self._workspace.remove_pieces()
@@ -260,8 +262,7 @@ class _Run:
             engine.check(device)
         with report.stage("looking at bit depth"):
             attempts = self._board.attempts
-            fields = [files for shard in self._shards for files in shard.files]
-            fields = [files for files in fields if attempts.reason_against("field", files.id) is None]
+            fields = (files for files in fields_in(self._shards) if attempts.reason_against("field", files.id) is None)
             depth = settle(settings.bit_depth, fields, lambda files: attempts.working("field", files.id))
         precision = engine.precision(devices[0])
         setup = make_setup(settings, ensemble, precision, depth, devices, self._stamps)
@@ -273,7 +274,7 @@ class _Run:
         if not todo:
             return finished
         improve = None
-        if settings.part is None:
+        if settings.part is None and self._has_tables:
             improve = self._improve(finished, ensemble, inputs)
             if finished.places:
                 self._write(finished, ensemble, inputs, final=False)
@@ -290,7 +291,7 @@ class _Run:
         settings, report, workspace = self._settings, self._report, self._workspace
         verify_parts(ensemble, settings.labels is None)
         with report.stage("looking at bit depth"):
-            depth = settle(settings.bit_depth, [files for shard in self._shards for files in shard.files])
+            depth = settle(settings.bit_depth, fields_in(self._shards))
         for spec in ensemble.all_networks:
             report.network(spec.name)
 
@@ -330,7 +331,7 @@ class _Run:
         finished.count(self._shards, self._report)
         self._judge_calibration(ensemble)
         self._write(finished, ensemble, None, final=True)
-        missing = [files.id for shard in self._shards if shard.index not in finished.places for files in shard.files]
+        missing = [files.id for files in fields_in(shard for shard in self._shards if shard.index not in finished.places)]
         if missing:
             raise InputError(
                 f"{len(missing)} of {sum(len(shard.files) for shard in self._shards)} fields are not finished and have "
@@ -341,7 +342,7 @@ class _Run:
 
     def _name_foreign_label_maps(self) -> None:
         """Say which label maps are not of this run's fields; they stay, since another run of the folder made them."""
-        foreign = self._workspace.foreign_label_maps({files.id for shard in self._shards for files in shard.files})
+        foreign = self._workspace.foreign_label_maps(files.id for files in fields_in(self._shards))
         if foreign:
             self._report.warn(
                 None,
@@ -356,6 +357,8 @@ class _Run:
             The key of the images, or None where it was not needed.
         """
         output, part = self._settings.output, self._settings.part
+        if not self._has_tables:
+            return None
         if part is not None:
             if not output.exists():
                 self._outputs.write_fallback(None, note=False)
@@ -372,7 +375,7 @@ class _Run:
     def _input_key(self) -> str:
         """What outputs are of: the images, and what was asked for. A cluster's driver reads no image: names."""
         if self._settings.cluster is not None:
-            names = [[files.id, files.paths] for shard in self._shards for files in shard.files]
+            names = [digest([[files.id, files.paths] for files in shard.files]) for shard in self._shards]
             return digest(names, comparable(self._settings).as_plain())
         return digest(input_key(self._shards, self._stamps), comparable(self._settings).as_plain())
 

@@ -30,7 +30,7 @@ SHOWN = 5
 """So many IDs are named where more are meant."""
 
 
-def find_fields(settings: PredictSettings, sample: SampleSubmission | None, report: RunReport) -> list[FieldFiles]:
+def find_fields(settings: PredictSettings, sample: SampleSubmission | None, report: RunReport) -> Sequence[FieldFiles]:
     """The fields to predict, sorted by ID; the report gets what was seen and not taken.
 
     Raises:
@@ -41,16 +41,18 @@ def find_fields(settings: PredictSettings, sample: SampleSubmission | None, repo
         report.problem(field_id, reason)
     for text in located.warnings:
         report.warn(None, text)
-    fields = list(located.fields)
     if sample is not None:
-        _compare(sample, fields, report)
-        if settings.limit is not None:  # the first ones of the sample
-            place = {field_id: position for position, field_id in enumerate(sample.by_id)}
-            fields.sort(key=lambda files: (place.get(files.id, len(place)), files.id))
-    return sorted(fields[: settings.limit], key=lambda files: files.id)
+        _compare(sample, located.fields, report)
+    if settings.limit is None:
+        return located.fields
+    if sample is None:
+        return located.fields[: settings.limit]
+    place = {field_id: position for position, field_id in enumerate(sample.by_id)}
+    in_its_order = sorted(located.fields, key=lambda files: (place.get(files.id, len(place)), files.id))
+    return tuple(sorted(in_its_order[: settings.limit], key=lambda files: files.id))
 
 
-def _compare(sample: SampleSubmission, fields: list[FieldFiles], report: RunReport) -> None:
+def _compare(sample: SampleSubmission, fields: Sequence[FieldFiles], report: RunReport) -> None:
     found = {files.id for files in fields}
     extra = [files.id for files in fields if files.id not in sample.by_id]
     if extra:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -135,15 +135,15 @@ class Workspace:
                 remove_stale(Path(each))
             yield
 
-    def foreign_label_maps(self, ids: Container[str]) -> list[str]:
+    def foreign_label_maps(self, ids: Iterable[str]) -> list[str]:
         """IDs of fields that are not among the given ones and whose label maps an earlier run left, sorted."""
         found = set()
         with os.scandir(self.labels) as entries:
             for entry in entries:
                 field_id, mark, kind = entry.name.rpartition("_")
-                if mark and kind in ("cells.png", "nuclei.png") and field_id not in ids:
+                if mark and kind in ("cells.png", "nuclei.png"):
                     found.add(field_id)
-        return sorted(found)
+        return sorted(found.difference(ids)) if found else []
 
     def forget(self) -> None:
         """Drop everything that an earlier run finished, for `--fresh`."""

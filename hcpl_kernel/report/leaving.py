@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hcpl_kernel.errors import HcplError, describe
+from hcpl_kernel.pipeline.first_submission import has_tables
 from hcpl_kernel.pipeline.report import note_warning, report_path
 from hcpl_kernel.report.state import NO_PAGE, is_current
 
@@ -23,7 +24,8 @@ SECONDS_PER_CELL = 5e-5
 def leave_page(settings: PredictSettings, result: RunResult, started: float) -> RunResult:
     """Leave `index.html` in the work folder of a run that is complete in everything else.
 
-    A `--part` run leaves none; `hcpl assemble` does. A page that is there and is of these results stays.
+    A `--part` run leaves none, `hcpl assemble` does; nor does a run without tables. A page that is there and is of these
+    results stays.
 
     Args:
         settings: of the run; `report` says whether there is to be a page.
@@ -33,7 +35,9 @@ def leave_page(settings: PredictSettings, result: RunResult, started: float) -> 
     Returns:
         The result, with a warning where there is no page; the run report has it too.
     """
-    if not settings.report or settings.part is not None or is_current(result.work):
+    if not settings.report or settings.part is not None or not has_tables(settings, result.fields):
+        return result
+    if is_current(result.work):
         return result
     reason = None
     deadline = None

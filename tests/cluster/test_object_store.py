@@ -84,6 +84,21 @@ def test_a_cluster_with_a_store(cluster: Any, bucket: str, many_fields: Path, pl
     assert state.ended and state.made == state.shards
 
 
+def test_a_large_run_leaves_its_rows_in_the_store_and_tables_when_they_are_asked_for(
+    bucket: str, many_fields: Path, plain: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hcpl_kernel.pipeline import first_submission
+    from hcpl_kernel.pipeline.object_store import Objects
+    from hcpl_kernel.pipeline.run import assemble
+
+    monkeypatch.setattr(first_submission, "MOST_TABLE_FIELDS", 99)
+    result = predict(many_fields, tmp_path / "s.csv", store=bucket)
+    assert list(Objects(bucket).names("rows")) and result.cells == plain.cells
+    assert not result.output.exists() and not (result.work / "cells.csv").exists()
+    assemble(result.work, result.output)
+    assert result.output.read_bytes() == plain.output.read_bytes()
+
+
 def test_a_wrong_url_is_named(many_fields: Path, tmp_path: Path) -> None:
     pytest.importorskip("obstore", reason="obstore is not installed: `make test-cluster` installs it")
     with pytest.raises(InputError, match="the store nowhere://x cannot be used"):

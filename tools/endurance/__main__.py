@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 from tools.endurance.child import REFUSED, Fault, finish, start
+from tools.endurance.compared import differences, results, temporaries
 from tools.endurance.material import Material, make_material
 
 DONE, NAMED = 0, 2
@@ -124,22 +125,6 @@ class Trials:
             print(text, flush=True)
         if clear:
             shutil.rmtree(place)
-
-
-def results(place: Path) -> dict[str, bytes]:
-    """The outputs of a run, by file name."""
-    files = [place / "submission.csv", place / "work" / "cells.csv", *sorted((place / "work" / "labels").glob("*.png"))]
-    return {file.name: file.read_bytes() for file in files if file.exists()}
-
-
-def differences(expected: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
-    """Names of files that differ."""
-    return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-
-
-def temporaries(place: Path) -> list[str]:
-    """Temporary files that were left."""
-    return sorted(path.name for path in place.rglob(".hcpl-*"))
 
 
 def mount(place: Path, size: int, remount: bool = False) -> None:

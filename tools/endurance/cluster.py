@@ -1,0 +1,214 @@
+"""Kill nodes, drivers and workers of runs on a Ray cluster at random moments; each must end like an undisturbed run.
+
+    python -m tools.endurance.cluster --kills 20
+
+A cluster of two nodes with one core each is made on this machine. The networks sleep: workers commit the parts of the plain
+run (`cluster_worker.py`), so that two cores carry it. Of each kind there are so many runs:
+
+- *raylet*: a node's manager is killed, and its worker with it; another node comes. The run goes on by itself.
+- *driver*: the command is killed and given again.
+- *before*: a worker is killed while it computes a shard, before it commits the part. The run goes on by itself.
+- *after*: a worker is killed after its commit, before or while it answers. The run goes on by itself.
+
+The outputs of each are compared byte by byte with those of a plain run and of a run in parts; no run may take longer than
+`PATIENCE` seconds, no more shards may be computed twice than workers were killed, and no temporary file may stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tools.endurance.cluster_worker import PLAIN, Sleeping, computed, random_fate
+from tools.endurance.compared import differences, results, temporaries
+from tools.endurance.material import Material, make_material
+
+KINDS = ("raylet", "driver", "before", "after")
+NODES = 2
+PATIENCE = 240.0
+EARLY = 0.25
+"""Part of the nodes and drivers that are killed before the first shard is begun."""
+MOST_REPEATED = {"raylet": 1, "driver": NODES, "before": 1, "after": 0}
+"""Shards that may be computed twice: those of the workers that died."""
+
+
+class Trials:
+    """Disturbed runs on a cluster, each compared with a plain one.
+
+    Args:
+        cluster: of `ray.cluster_utils`, with `NODES` nodes.
+        folder: for everything.
+        shards: of a run, one field each.
+        moments: random numbers.
+    """
+
+    def __init__(self, cluster: Any, folder: Path, shards: int, moments: random.Random) -> None:
+        self._cluster, self._folder, self._shards, self._moments = cluster, folder, shards, moments
+        self._material: Material = make_material(folder / "material", shards, networks=("dsa_efficientnet",))
+        self.wrong: list[str] = []
+        self.repeated: list[int] = []
+        self.seconds: list[float] = []
+        self._nodes = [cluster.add_node(num_cpus=1) for _ in range(NODES)]
+        self._expected = self._plain()
+        self._compare("parts", self._parts())
+        place = folder / "timed"
+        process, began = self._start(place), time.perf_counter()
+        self._wait_for_shards(place, process)
+        self.starting = time.perf_counter() - began
+        self._end("undisturbed", process)
+        self.whole = time.perf_counter() - began
+        self._compare("undisturbed", results(place))
+
+    def trial(self, kind: str) -> None:
+        """One run that is disturbed; what is not as it should be is added to `wrong`."""
+        place = self._folder / "disturbed"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        if kind in ("before", "after"):
+            random_fate(self._moments, self._shards, kind == "after").write(place / "work")
+        early, share = self._moments.random() < EARLY, self._moments.random()
+        what = f"{kind}, {'early' if early else 'late'} {share:.3f}"
+        began = time.perf_counter()
+        process = self._start(place)
+        if kind in ("raylet", "driver"):
+            if not early:
+                self._wait_for_shards(place, process)
+            time.sleep(share * (self.starting if early else self.whole - self.starting))
+        if kind == "raylet":
+            self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
+            self._nodes.append(self._cluster.add_node(num_cpus=1))
+        if kind == "driver":
+            process.kill()
+            process.wait()
+            process = self._start(place)
+        self._end(what, process)
+        self.seconds.append(time.perf_counter() - began)
+        self._compare(what, results(place))
+        begun = computed(place / "work")
+        twice = len(begun) - len(set(begun))
+        self.repeated.append(twice)
+        if twice > MOST_REPEATED[kind] or len(set(begun)) != self._shards:
+            self._say(f"{what}: computed {begun}, expected at most {MOST_REPEATED[kind]} of {self._shards} shards twice")
+        if temporaries(place):
+            self._say(f"{what}: leaves {temporaries(place)}")
+        if (place / "work" / "fate.json").exists():
+            self._say(f"{what}: nobody was killed")
+
+    def _start(self, place: Path, *options: str) -> subprocess.Popen[bytes]:
+        place.mkdir(exist_ok=True)
+        more = options or ("--cluster", self._cluster.address)
+        return self._hcpl(*self._material.arguments(place, "--no-report", *more))
+
+    def _hcpl(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with open(self._folder / "log", "wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tools.endurance.cluster", "--drive", *arguments],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+            )
+
+    def _end(self, what: str, process: subprocess.Popen[bytes]) -> None:
+        try:
+            code = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            self._say(f"{what}: hangs")
+            return
+        if code:
+            self._say(f"{what}: ended with {code}: {(self._folder / 'log').read_text(errors='replace')[-500:]}")
+
+    def _plain(self) -> dict[str, bytes]:
+        place = self._folder / PLAIN
+        self._end("plain", self._start(place, "--device", "cpu"))
+        return results(place)
+
+    def _parts(self) -> dict[str, bytes]:
+        place = self._folder / "parts"
+        for index in range(1, NODES + 1):
+            self._end(f"part {index}", self._start(place, "--part", f"{index}/{NODES}"))
+        self._end("assemble", self._hcpl("assemble", str(place / "work"), "--output", str(place / "submission.csv")))
+        return results(place)
+
+    def _wait_for_shards(self, place: Path, process: subprocess.Popen[bytes]) -> None:
+        while process.poll() is None and not computed(place / "work"):
+            time.sleep(0.02)
+
+    def _compare(self, what: str, found: dict[str, bytes]) -> None:
+        if different := differences(self._expected, found):
+            self._say(f"{what}: another {different}")
+
+    def _say(self, text: str) -> None:
+        self.wrong.append(text)
+        print(text, flush=True)
+
+
+@contextmanager
+def made_cluster() -> Iterator[Any]:
+    """A head without room for workers."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's spelling; its own 15 starves workers on a busy machine
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def drive(arguments: list[str]) -> int:
+    """One run, with a shard for each field and, on a cluster, with workers that sleep and die."""
+    from hcpl_kernel.cli import main as hcpl
+    from hcpl_kernel.pipeline import cluster, plan
+
+    plan.MOST_FIELDS = 1
+    cluster.ClusterRun.__init__.__defaults__ = (Sleeping,)  # type: ignore[misc]
+    return hcpl(arguments)
+
+
+def main() -> int:
+    """Run the trials; 1 if any run was not as it should be."""
+    if sys.argv[1:2] == ["--drive"]:
+        return drive(sys.argv[2:])
+    parser = argparse.ArgumentParser(prog="python -m tools.endurance.cluster", description=__doc__)
+    parser.add_argument("--kills", type=int, default=20, help="of each kind (default 20)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--shards", type=int, default=12, help="of a run (default 12)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the cluster is shut down
+    with made_cluster() as cluster, tempfile.TemporaryDirectory(prefix="hcpl-endurance-") as folder:
+        trials = Trials(cluster, Path(folder), options.shards, random.Random(options.seed))
+        print(
+            f"undisturbed run of {options.shards} shards: {trials.whole:.1f} s, the first shard began after "
+            f"{trials.starting:.1f} s; plain, parts and cluster {'DIFFER' if trials.wrong else 'are equal'}",
+            flush=True,
+        )
+        for kind in options.kinds:
+            trials.repeated, trials.seconds = [], []
+            before = len(trials.wrong)
+            for _ in range(options.kills):
+                trials.trial(kind)
+            print(
+                f"{kind}: {options.kills} kills, {sum(trials.repeated)} shards computed twice, at most "
+                f"{max(trials.repeated)} in a run; longest run {max(trials.seconds):.1f} s; "
+                f"wrong: {len(trials.wrong) - before}",
+                flush=True,
+            )
+    return 1 if trials.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

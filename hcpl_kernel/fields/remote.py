@@ -6,12 +6,17 @@ The library that fetches them, fsspec, is loaded with the first URL.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
+from contextlib import suppress
 from typing import Any
 
 PROTOCOLS = ("http", "https", "ftp", "sftp", "s3", "gs", "gcs", "az", "abfs", "file", "memory")
 """Only what fetches a file; fsspec has others, of which some look into archives or run programs."""
+
+OBJECT_STORES = ("s3", "gs", "az", "abfs")
+"""Of these, which obstore can fetch from, too; credentials come from the environment."""
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://.", re.IGNORECASE)
 
@@ -69,8 +74,8 @@ class RemoteFile:
         """
         try:
             system, path = self._place()
-            facts = system.info(path)
-            told = [facts.get("ETag") or facts.get("etag"), facts.get("mtime") or facts.get("LastModified")]
+            facts = {re.sub("[_-]", "", key).lower(): value for key, value in system.info(path).items()}
+            told = [facts.get("etag"), facts.get("mtime") or facts.get("lastmodified")]
             if any(told):
                 return f"{self.url} {facts.get('size')} {told[0]} {told[1]}"
             return hashlib.blake2b(self.read(most), digest_size=16).hexdigest()
@@ -88,11 +93,27 @@ class RemoteFile:
             import fsspec
         except ImportError as error:
             raise RemoteError(f"is at a URL, which needs fsspec: pip install 'hcpl-kernel[remote]': {self.url}") from error
+        if protocol in OBJECT_STORES:
+            _let_obstore_fetch(protocol)
         try:
             system, path = fsspec.core.url_to_fs(self.url)
         except Exception as error:  # noqa: BLE001 - a protocol's own library may be absent, or refuse the URL
             raise RemoteError(f"cannot be fetched: {self.url}: {_said(error)}") from error
         return system, str(path)
+
+
+@functools.cache
+def _let_obstore_fetch(protocol: str) -> None:
+    """Make obstore (the extra `cloud`) fetch from a kind of object store whose own library is not installed."""
+    import fsspec
+
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except ImportError:
+        with suppress(ImportError):  # neither is there: the store's own library is named when the file is fetched
+            from obstore.fsspec import register
+
+            register(protocol)
 
 
 def _said(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -31,7 +31,7 @@ def test_packed_fields_come_out_as_they_went_in(given: list[FieldFiles]) -> None
     packed = PackedFields(given)
     assert list(packed) == given and packed == given and len(packed) == len(given)
     assert list(packed[1:3]) == given[1:3]
-    assert pickle.loads(pickle.dumps(packed[:2])) == tuple(given[:2])
+    assert copy.deepcopy(packed[:2]) == tuple(given[:2])  # by what pickle uses
     assert list(packed.chosen(range(len(given) - 1, -1, -1))) == given[::-1]
 
 

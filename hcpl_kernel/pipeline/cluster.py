@@ -53,17 +53,29 @@ class Slots:
     gpus: int
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Member:
-    """A worker and what it does."""
+    """A worker and what it does.
+
+    Attributes:
+        held: by the reference to each answer that it owes, in the order in which it works, the shards of it; the
+            introduction has none.
+        since: when it began with the first of them.
+        at_once: how many shards it takes at a time; 0 until it has introduced itself.
+    """
 
     actor: Any
     node: str
     rank: int
-    shards: tuple[Shard, ...] = ()
-    since: float = 0.0
+    since: float
+    held: dict[Any, tuple[Shard, ...]] = dataclasses.field(default_factory=dict)
     at_once: int = 0
     report: RunReport = dataclasses.field(default_factory=RunReport)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """What it works on."""
+        return next(iter(self.held.values()), ())
 
 
 def slots_of(device: str, nodes: Sequence[dict[str, Any]]) -> dict[str, Slots]:
@@ -105,9 +117,10 @@ class ClusterRun:
         self._report = report
         self._publish = publish
         self._class = worker
-        self._members: dict[Any, _Member] = {}
-        """By the reference to the answer that each of them owes."""
-        self._idle: list[_Member] = []
+        self._members: list[_Member] = []
+        self._owed: dict[Any, _Member] = {}
+        """Who owes an answer, by the reference to it."""
+        self._given: set[int] = set()
         self._failures: Counter[str] = Counter()
         self._attempts: Counter[int] = Counter()
         self._reports: list[RunReport] = []
@@ -143,11 +156,11 @@ class ClusterRun:
             self._ray, self._began = ray, began
             try:
                 self._look()
-                while self._waiting or any(member.shards for member in self._members.values()):
+                while self._waiting or any(member.shards for member in self._members):
                     self._give()
                     self._listen()
             finally:
-                for member in (*self._members.values(), *self._idle):
+                for member in tuple(self._members):
                     self._dismiss(member)
                 self._note_state(ended=True)
         self._fill_report(shards)
@@ -161,15 +174,15 @@ class ClusterRun:
         nodes = self._ray.nodes()
         wanted = slots_of(self._job.settings.device, nodes)
         ranks: dict[str, set[int]] = {}
-        for member in (*self._members.values(), *self._idle):
+        for member in self._members:
             ranks.setdefault(member.node, set()).add(member.rank)
-            if member.shards and now - member.since > max(LEAST_PATIENCE, PATIENCE * self._slowest):
+            if member.held and now - member.since > max(LEAST_PATIENCE, PATIENCE * self._slowest):
                 self._ray.kill(member.actor)  # its answer is an error then
         for node, slots in wanted.items():
             if self._failures[node] < NODE_FAILURES:
                 for rank in set(range(slots.count)) - ranks.get(node, set()):
                     self._hire(node, rank, slots)
-        if self._members or self._idle:
+        if self._members:
             self._peopled = now
         elif any(self._failures[node] >= NODE_FAILURES for node in wanted):
             self._give_up()
@@ -193,9 +206,17 @@ class ClusterRun:
             )
             .remote(self._job, "cuda" if slots.gpus else "cpu", rank, slots.count)
         )
-        self._members[actor.begin.remote()] = _Member(actor, node, rank, since=time.monotonic())
+        member = _Member(actor, node, rank, since=time.monotonic())
+        self._members.append(member)
+        self._expect(member, actor.begin.remote(), ())
+
+    def _expect(self, member: _Member, answer: Any, shards: tuple[Shard, ...]) -> None:
+        member.held[answer], self._owed[answer] = shards, member
 
     def _dismiss(self, member: _Member) -> None:
+        self._members.remove(member)
+        for answer in member.held:
+            self._owed.pop(answer)
         self._reports.append(member.report)
         self._ray.kill(member.actor)
 
@@ -208,34 +229,52 @@ class ClusterRun:
     # ---- shards
 
     def _give(self) -> None:
-        """Shards to every worker that has none; one that failed before goes alone."""
-        while self._idle and self._waiting:
-            member = self._idle.pop()
-            most = min(member.at_once, -(-len(self._waiting) // (1 + len(self._members) + len(self._idle))))
-            shards = [self._waiting.popleft()]
-            while len(shards) < most and not self._attempts[shards[0].index] and not self._attempts[self._waiting[0].index]:
-                shards.append(self._waiting.popleft())
-            again = self._attempts[shards[0].index] > 0
-            member.shards, member.since = tuple(shards), time.monotonic()
-            self._members[member.actor.make.remote(member.shards, again)] = member
+        """Shards to every worker that has none, then, while there are many, to those that work, to go on with at once."""
+        for member in self._members:
+            if self._waiting and member.at_once and not member.held:
+                member.since = time.monotonic()
+                self._hand(member)
+        for member in self._members:
+            busy = member.at_once and len(member.held) == 1
+            if (
+                busy
+                and len(self._waiting) > len(self._members)
+                and not self._failed_before(self._waiting[0], *member.shards)
+            ):
+                self._hand(member)
+
+    def _hand(self, member: _Member) -> None:
+        """The next shards; one that failed before goes alone."""
+        most = min(member.at_once, -(-len(self._waiting) // len(self._members)))
+        shards = [self._waiting.popleft()]
+        while len(shards) < most and not self._failed_before(shards[0], self._waiting[0]):
+            shards.append(self._waiting.popleft())
+        indices = {shard.index for shard in shards}
+        again = not self._given.isdisjoint(indices)
+        self._given |= indices
+        self._expect(member, member.actor.make.remote(tuple(shards), again), tuple(shards))
+
+    def _failed_before(self, *shards: Shard) -> bool:
+        return any(self._attempts[shard.index] for shard in shards)
 
     def _listen(self) -> None:
         """Take the answers that are there; wait for one where there is none."""
-        if self._members:
-            ready, _ = self._ray.wait(list(self._members), num_returns=1, timeout=LOOK_SECONDS)
-            if ready and len(self._members) > 1:
-                ready, _ = self._ray.wait(list(self._members), num_returns=len(self._members), timeout=0)
+        if self._owed:
+            ready, _ = self._ray.wait(list(self._owed), num_returns=1, timeout=LOOK_SECONDS)
+            if ready and len(self._owed) > 1:
+                ready, _ = self._ray.wait(list(self._owed), num_returns=len(self._owed), timeout=0)
         else:
             time.sleep(LOOK_SECONDS)
             ready = []
-        for reference in ready:
-            self._hear(self._members.pop(reference), reference)
+        for answer in ready:
+            if answer in self._owed:  # else its worker was found dead by an earlier one
+                self._hear(self._owed.pop(answer), answer)
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._look()
 
     def _hear(self, member: _Member, reference: Any) -> None:
-        shards, seconds = member.shards, time.monotonic() - member.since
-        member.shards = ()
+        shards, now = member.held.pop(reference), time.monotonic()
+        seconds, member.since = now - member.since, now
         try:
             answer = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
@@ -251,7 +290,6 @@ class ClusterRun:
             self._lose(member, [shard for shard in shards if shard.index not in answer.places], answer.error)
             return
         self._failures[member.node] = 0
-        self._idle.append(member)
         missing = [shard for shard in shards if shard.index not in answer.places]
         self._retry(missing, "no network predicted anything")
 
@@ -270,11 +308,12 @@ class ClusterRun:
             self._precision = said.precision
             self._began(said)
         member.at_once = said.at_once
-        self._idle.append(member)
 
     def _lose(self, member: _Member, shards: Sequence[Shard], reason: str) -> None:
-        """A worker died or gave up: what it held goes back into the line."""
+        """A worker died or gave up: what it worked on is tried again, what it had not begun goes back to the front."""
         self._dismiss(member)
+        for others in reversed(member.held.values()):
+            self._waiting.extendleft(reversed(others))
         self._failures[member.node] += 1
         if self._failures[member.node] == NODE_FAILURES:
             self._report.degrade(f"a node of the cluster is not used: {NODE_FAILURES} workers failed: {one_line(reason)}")
@@ -315,8 +354,8 @@ class ClusterRun:
 
     def _note_state(self, ended: bool = False) -> None:
         state = self._state
-        state.running = 0 if ended else sum(len(member.shards) for member in self._members.values())
-        state.workers = 0 if ended else len(self._idle) + sum(bool(member.at_once) for member in self._members.values())
+        state.running = 0 if ended else sum(len(member.shards) for member in self._members)
+        state.workers = 0 if ended else sum(bool(member.at_once) for member in self._members)
         state.failed = len(self._failed)
         state.updated, state.ended = time.time(), ended
         self._publish(state)

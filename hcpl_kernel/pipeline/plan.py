@@ -15,6 +15,7 @@ from typing import Any
 import hcpl_kernel
 from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.fields.files import FieldFiles
+from hcpl_kernel.fields.packed import PackedFields
 from hcpl_kernel.fields.readers import stamp_field
 from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble
@@ -59,8 +60,9 @@ def make_shards(files: Sequence[FieldFiles]) -> list[Shard]:
     """
     shards: list[Shard] = []
     start = 0
-    for stop, field in enumerate(files, 1):
-        last = int.from_bytes(hashlib.blake2b(field.id.encode(), digest_size=8).digest(), "big") % MEAN_FIELDS == 0
+    ids = files.ids if isinstance(files, PackedFields) else [field.id for field in files]
+    for stop, field_id in enumerate(ids, 1):
+        last = int.from_bytes(hashlib.blake2b(field_id.encode(), digest_size=8).digest(), "big") % MEAN_FIELDS == 0
         if last or stop - start == MOST_FIELDS or stop == len(files):
             shards.append(Shard(len(shards), files[start:stop]))
             start = stop

@@ -39,7 +39,7 @@ from hcpl_kernel.pipeline.parts import Place
 from hcpl_kernel.pipeline.plan import Shard, digest
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.settings import PredictSettings
-from tools.endurance.cluster import made_cluster
+from tools.endurance.cluster import add_node, made_cluster
 
 MINI = Path(__file__).resolve().parents[1] / "weights" / "mini"
 SHARD_SECONDS = 1.0
@@ -109,7 +109,7 @@ def efficiency(workers: int, folder: Path) -> dict[str, Any]:
     """The part of their time that sleeping workers slept."""
     shards = [Shard(index, (FieldFiles(f"f{index}", {}),)) for index in range(workers * SHARDS_PER_WORKER)]
     with made_cluster() as cluster:
-        cluster.add_node(num_cpus=workers)
+        add_node(cluster, workers)
         settings = PredictSettings(
             folder, MINI, folder / "s.csv", cluster=cluster.address, device=f"cpu:{workers}", quiet=True
         )
@@ -193,7 +193,7 @@ def drive(listing: Path, address: str, folder: Path) -> None:
 def measure_listing(count: int, channels: bool) -> dict[str, Any]:
     """A run over a listing, in a process of its own."""
     with tempfile.TemporaryDirectory() as name, made_cluster() as cluster:
-        cluster.add_node(num_cpus=2)
+        add_node(cluster, 2)
         folder = Path(name)
         write_listing(folder / "listing.csv", count, channels)
         command = [sys.executable, "-m", "benchmarks.cluster", "drive", str(folder / "listing.csv"), cluster.address, name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scale import link, make_sources
+from tools.endurance.cluster import add_node, made_cluster
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's spelling; its own 15 starves workers on a busy machine
 NODES = 2
 REASON = "{} is not installed: `make test-cluster` installs it (requirements-cluster.txt)"
 
@@ -21,13 +19,10 @@ REASON = "{} is not installed: `make test-cluster` installs it (requirements-clu
 def cluster() -> Iterator[object]:
     """A head without room for workers, and nodes with one core each."""
     pytest.importorskip("ray", reason=REASON.format("Ray"))
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(NODES):
-        made.add_node(num_cpus=1)
-    yield made
-    made.shutdown()
+    with made_cluster() as made:
+        for _ in range(NODES):
+            add_node(made)
+        yield made
 
 
 @pytest.fixture

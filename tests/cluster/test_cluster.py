@@ -19,6 +19,7 @@ from hcpl_kernel.pipeline import cluster as driver
 from hcpl_kernel.pipeline.cluster import Slots, slots_of
 from hcpl_kernel.pipeline.run import RunResult
 from tests.cluster.workers import Mortal, Poisoned
+from tools.endurance.cluster import add_node
 
 MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"
 SETTINGS: dict[str, Any] = {"pixel_size": 0.32, "device": "cpu", "networks": ["dsa_efficientnet"], "quiet": True}
@@ -78,11 +79,11 @@ def test_a_shard_that_kills_every_worker_gets_fallback_rows(
 
 
 def test_a_node_dies_and_another_comes(cluster: Any, many_fields: Path, plain: RunResult, tmp_path: Path) -> None:
-    doomed = cluster.add_node(num_cpus=1)
+    doomed = add_node(cluster)
     process = start(many_fields, tmp_path / "s.csv", cluster.address)
     wait_for_parts(tmp_path / "s_work")
     cluster.remove_node(doomed, allow_graceful=False)
-    cluster.add_node(num_cpus=1)
+    add_node(cluster)
     assert process.wait(timeout=300) == 0, process.stderr.read() if process.stderr else ""
     assert (tmp_path / "s.csv").read_bytes() == plain.output.read_bytes()
 

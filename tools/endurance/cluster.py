@@ -33,10 +33,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hcpl_kernel.errors import describe
 from tools.endurance.cluster_worker import PLAIN, Sleeping, computed, random_fate
 from tools.endurance.compared import differences, results, temporaries
 from tools.endurance.material import Material, make_material
 
+STARTS = 5
 KINDS = ("raylet", "driver", "before", "after")
 NODES = 2
 PATIENCE = 240.0
@@ -62,7 +64,7 @@ class Trials:
         self.wrong: list[str] = []
         self.repeated: list[int] = []
         self.seconds: list[float] = []
-        self._nodes = [cluster.add_node(num_cpus=1) for _ in range(NODES)]
+        self._nodes = [add_node(cluster) for _ in range(NODES)]
         self._expected = self._plain()
         self._compare("parts", self._parts())
         place = folder / "timed"
@@ -91,7 +93,7 @@ class Trials:
             time.sleep(share * (self.starting if early else self.whole - self.starting))
         if kind == "raylet":
             self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
-            self._nodes.append(self._cluster.add_node(num_cpus=1))
+            self._nodes.append(add_node(self._cluster))
         if kind == "driver":
             process.kill()
             process.wait()
@@ -173,6 +175,16 @@ def made_cluster() -> Iterator[Any]:
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def add_node(cluster: Any, cpus: int = 1) -> Any:
+    """Add a node; on a busy machine it may not be there within the 30 s that Ray waits, and another one is tried."""
+    for _ in range(STARTS):
+        try:
+            return cluster.add_node(num_cpus=cpus)
+        except Exception as error:  # noqa: BLE001 - Ray raises no other
+            print(f"a node did not start: {describe(error)}", file=sys.stderr, flush=True)
+    raise SystemExit(f"no node could be started in {STARTS} attempts")
 
 
 def drive(arguments: list[str]) -> int:

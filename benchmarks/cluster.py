@@ -5,7 +5,8 @@
     python -m benchmarks.cluster rows WORK STORE_FOLDER
 
 *efficiency*: scheduling alone. Workers sleep one second for each shard, so that any number of them runs on few cores.
-Given is the part of the time between a worker's introduction and the end of the run that it slept.
+Given is the part of the time between the workers' introductions and the end of the run that their shards should have taken
+(efficiency), and the part that they were asleep (a busy machine wakes them late).
 
 *listing*: a run over a listing of so many fields whose files do not exist, found by a reader that does nothing, with workers
 that do nothing: what is left is the driver. Each run is a process of its own.
@@ -43,7 +44,6 @@ from tools.endurance.cluster import add_node, made_cluster
 
 MINI = Path(__file__).resolve().parents[1] / "weights" / "mini"
 SHARD_SECONDS = 1.0
-SHARDS_PER_WORKER = 60
 
 
 class Nothing(Worker):
@@ -52,16 +52,18 @@ class Nothing(Worker):
     at_once, seconds = WAVE_SHARDS, 0.0
 
     def begin(self) -> Introduction:
+        self._report = RunReport()
         return Introduction(hcpl_kernel.__version__, "float32", "nothing", self.at_once)
 
     def make(self, shards: Sequence[Shard], again: bool) -> Made:
-        time.sleep(self.seconds * len(shards))
+        with self._report.stage("asleep"):
+            time.sleep(self.seconds * len(shards))
         told = {
             shard.index: [{"id": files.id, "cells": 20, "problem": None, "warnings": []} for files in shard.files]
             for shard in shards
         }
         places = {shard.index: Place(digest(shard.index), digest(-shard.index)) for shard in shards}
-        return Made(places, told, dict.fromkeys(places, ("network",)))
+        return Made(places, told, dict.fromkeys(places, ("network",)), report=self._report)
 
 
 class Sleeping(Nothing):
@@ -105,9 +107,9 @@ class Timed(ClusterRun):
         super()._welcome(member, said)
 
 
-def efficiency(workers: int, folder: Path) -> dict[str, Any]:
+def efficiency(workers: int, each: int, folder: Path) -> dict[str, Any]:
     """The part of their time that sleeping workers slept."""
-    shards = [Shard(index, (FieldFiles(f"f{index}", {}),)) for index in range(workers * SHARDS_PER_WORKER)]
+    shards = [Shard(index, (FieldFiles(f"f{index}", {}),)) for index in range(workers * each)]
     with made_cluster() as cluster:
         add_node(cluster, workers)
         settings = PredictSettings(
@@ -120,12 +122,14 @@ def efficiency(workers: int, folder: Path) -> dict[str, Any]:
         # The workers were ended within the run: that takes no time that a longer run would feel.
         end = time.monotonic()
     there = sum(end - each for each in run.welcomed)
+    asleep = sum(report.stages["asleep"]["seconds"] for report in run._reports if report.stages)
     return {
         "workers": workers,
         "shards": len(places),
         "seconds": round(end - start, 1),
         "last worker began after": round(max(run.welcomed) - start, 1),
         "efficiency": round(len(places) * SHARD_SECONDS / there, 4),
+        "asleep": round(asleep / there, 4),
         "driver CPU ms per shard": round(1000 * (time.process_time() - used) / len(places), 1),
     }
 
@@ -226,6 +230,7 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="what", required=True)
     verb = verbs.add_parser("efficiency")
     verb.add_argument("workers", type=int, nargs="+")
+    verb.add_argument("--shards", type=int, default=240, help="for each worker, each of a second (default 240)")
     verb = verbs.add_parser("listing")
     verb.add_argument("counts", type=int, nargs="+")
     verb.add_argument("--columns", choices=("file", "channels"), default="file")
@@ -240,7 +245,7 @@ def main() -> None:
     if given.what == "efficiency":
         for workers in given.workers:
             with tempfile.TemporaryDirectory() as folder:
-                print(json.dumps(efficiency(workers, Path(folder))), flush=True)
+                print(json.dumps(efficiency(workers, given.shards, Path(folder))), flush=True)
     elif given.what == "listing":
         for count in given.counts:
             print(json.dumps(measure_listing(count, given.columns == "channels")), flush=True)

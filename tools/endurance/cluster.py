@@ -11,6 +11,8 @@ run (`cluster_worker.py`), so that two cores carry it. Of each kind there are so
 - *after*: a worker is killed up to 20 ms after its commit: before or while it answers, or when it has begun the next shard.
   The run goes on by itself.
 
+With `--together` a run meets as many kills as it is long enough for.
+
 The outputs of each are compared byte by byte with those of a plain run and of a run in parts; no run may take longer than
 `PATIENCE` seconds, no more shards may be computed twice than workers were killed, none that was committed, and no temporary
 file may stay.
@@ -19,7 +21,6 @@ file may stay.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -34,16 +35,19 @@ from pathlib import Path
 from typing import Any
 
 from hcpl_kernel.errors import describe
-from tools.endurance.cluster_worker import PLAIN, Sleeping, computed, random_fate
+from tools.endurance.cluster_worker import PLAIN, SHARD_SECONDS, Sleeping, computed, doom, doomed
 from tools.endurance.compared import differences, results, temporaries
 from tools.endurance.material import Material, make_material
 
 STARTS = 5
 KINDS = ("raylet", "driver", "before", "after")
 NODES = 2
-PATIENCE = 240.0
+PATIENCE = 600.0
 EARLY = 0.25
-"""Part of the nodes and drivers that are killed before the first shard is begun."""
+"""Part of the nodes and drivers that are killed at any time, mostly before another shard is begun."""
+APART = 4
+"""Of so many shards one at most is a worker's last, so that no node is given up for failures in a row."""
+ANSWER_SECONDS = 0.02
 MOST_REPEATED = {"raylet": 1, "driver": NODES, "before": 1, "after": 1}
 """Shards that may be computed twice: those that the workers that died had in hand; after a commit, the next one at most."""
 
@@ -69,50 +73,61 @@ class Trials:
         self._compare("parts", self._parts())
         place = folder / "timed"
         process, began = self._start(place), time.perf_counter()
-        self._wait_for_shards(place, process)
+        while process.poll() is None and not computed(place / "work"):
+            time.sleep(0.02)
         self.starting = time.perf_counter() - began
         self._end("undisturbed", process)
         self.whole = time.perf_counter() - began
         self._compare("undisturbed", results(place))
 
-    def trial(self, kind: str) -> None:
-        """One run that is disturbed; what is not as it should be is added to `wrong`."""
-        place = self._folder / "disturbed"
+    def trial(self, kind: str, kills: int) -> int:
+        """One run with up to so many kills, how many it was long enough for; what is wrong is added to `wrong`."""
+        place, work = self._folder / "disturbed", self._folder / "disturbed" / "work"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        fate = random_fate(self._moments, self._shards, kind == "after")
+        shards = self._moments.sample(range(0, self._shards, APART), kills)
         if kind in ("before", "after"):
-            fate.write(place / "work")
-        early, share = self._moments.random() < EARLY, self._moments.random()
-        what = f"{kind}, {'early' if early else 'late'} {share:.3f}"
+            for shard in shards:
+                doom(work, kind, shard, self._moments.uniform(0, SHARD_SECONDS if kind == "before" else ANSWER_SECONDS))
         began = time.perf_counter()
         process = self._start(place)
-        if kind in ("raylet", "driver"):
-            if not early:
-                self._wait_for_shards(place, process)
-            time.sleep(share * (self.starting if early else self.whole - self.starting))
-        if kind == "raylet":
-            self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
-            self._nodes.append(add_node(self._cluster))
-        if kind == "driver":
-            process.kill()
-            process.wait()
-            process = self._start(place)
-        self._end(what, process)
+        made = kills if kind in ("before", "after") else 0
+        while made < kills:
+            self._wait_for_a_moment(work, process)
+            if process.poll() is not None:
+                break
+            made += 1
+            if kind == "raylet":
+                self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
+                self._nodes.append(add_node(self._cluster))
+            else:
+                process.kill()
+                process.wait()
+                process = self._start(place)
+        self._end(kind, process)
         self.seconds.append(time.perf_counter() - began)
-        self._compare(what, results(place))
-        begun = computed(place / "work")
-        twice = len(begun) - len(set(begun))
-        self.repeated.append(twice)
-        committed_again = kind == "after" and begun.count(fate.shard) > 1
-        if twice > MOST_REPEATED[kind] or committed_again or len(set(begun)) != self._shards:
-            told = json.loads((place / "work" / "run_report.json").read_text())
-            why = [entry["reason"] for entry in told["warnings"]] + told["degradations"]
-            self._say(f"{what}: computed {begun}, expected at most {MOST_REPEATED[kind]} of them twice; report: {why}")
-        if temporaries(place):
-            self._say(f"{what}: leaves {temporaries(place)}")
-        if (place / "work" / "fate.json").exists():
-            self._say(f"{what}: nobody was killed")
+        self._compare(kind, results(place))
+        begun = computed(work)
+        self.repeated.append(len(begun) - len(set(begun)))
+        committed_again = [shard for shard in shards if kind == "after" and begun.count(shard) > 1]
+        if self.repeated[-1] > made * MOST_REPEATED[kind] or committed_again or len(set(begun)) != self._shards:
+            self._say(
+                f"{kind}: {self.repeated[-1]} shards computed twice with {made} kills, {committed_again} after a commit"
+            )
+        for left in (temporaries(place), doomed(work)):
+            if left:
+                self._say(f"{kind}: leaves {left}")
+        return made
+
+    def _wait_for_a_moment(self, work: Path, process: subprocess.Popen[bytes]) -> None:
+        """Early: while the run starts; else a random time after the next shard has begun."""
+        if self._moments.random() < EARLY:
+            time.sleep(self._moments.uniform(0, self.starting))
+            return
+        before = len(computed(work))
+        while process.poll() is None and len(computed(work)) == before:
+            time.sleep(0.02)
+        time.sleep(self._moments.uniform(0, 2 * SHARD_SECONDS))
 
     def _start(self, place: Path, *options: str) -> subprocess.Popen[bytes]:
         place.mkdir(exist_ok=True)
@@ -149,10 +164,6 @@ class Trials:
             self._end(f"part {index}", self._start(place, "--part", f"{index}/{NODES}"))
         self._end("assemble", self._hcpl("assemble", str(place / "work"), "--output", str(place / "submission.csv")))
         return results(place)
-
-    def _wait_for_shards(self, place: Path, process: subprocess.Popen[bytes]) -> None:
-        while process.poll() is None and not computed(place / "work"):
-            time.sleep(0.02)
 
     def _compare(self, what: str, found: dict[str, bytes]) -> None:
         if different := differences(self._expected, found):
@@ -204,25 +215,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.endurance.cluster", description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="of each kind (default 20)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--shards", type=int, default=12, help="of a run (default 12)")
+    parser.add_argument("--together", action="store_true", help="many kills in a run")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the cluster is shut down
     with made_cluster() as cluster, tempfile.TemporaryDirectory(prefix="hcpl-endurance-") as folder:
-        trials = Trials(cluster, Path(folder), options.shards, random.Random(options.seed))
+        kills = options.kills if options.together else 1
+        trials = Trials(cluster, Path(folder), APART * (kills + 2), random.Random(options.seed))
         print(
-            f"undisturbed run of {options.shards} shards: {trials.whole:.1f} s, the first shard began after "
+            f"undisturbed run of {APART * (kills + 2)} shards: {trials.whole:.1f} s, the first shard began after "
             f"{trials.starting:.1f} s; plain, parts and cluster {'DIFFER' if trials.wrong else 'are equal'}",
             flush=True,
         )
         for kind in options.kinds:
             trials.repeated, trials.seconds = [], []
             before = len(trials.wrong)
-            for _ in range(options.kills):
-                trials.trial(kind)
+            left = options.kills
+            while left:
+                left -= trials.trial(kind, min(left, kills))
             print(
-                f"{kind}: {options.kills} kills, {sum(trials.repeated)} shards computed twice, at most "
-                f"{max(trials.repeated)} in a run; longest run {max(trials.seconds):.1f} s; "
+                f"{kind}: {options.kills} kills in {len(trials.seconds)} runs, {sum(trials.repeated)} shards computed twice "
+                f"in all, at most {max(trials.repeated)} in a run; longest run {max(trials.seconds):.1f} s; "
                 f"wrong: {len(trials.wrong) - before}",
                 flush=True,
             )

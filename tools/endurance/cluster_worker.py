@@ -6,10 +6,7 @@ of runs. Everything else is as in a worker that computes.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-import random
 import shutil
 import signal
 import threading
@@ -33,28 +30,25 @@ SHARD_SECONDS = 0.5
 PRECISION = "float32"
 PLAIN = "plain"
 """The folder of the plain run, next to that of a disturbed one."""
-FATE = "fate.json"
 COMPUTED = "computed.txt"
 
 
-@dataclasses.dataclass(frozen=True)
-class Fate:
-    """Which worker dies: the first one that computes a shard.
+def doom(work: Path, kind: str, shard: int, seconds: float) -> None:
+    """Let the first worker that computes a shard die.
 
-    Attributes:
+    Args:
+        work: the work folder of the run.
+        kind: "before": while it computes; "after": after its commit.
         shard: its index.
-        committed: whether it dies after its part is in the store, or before.
-        seconds: that it goes on from the commit, or from the beginning of the shard.
+        seconds: that the worker goes on, from the beginning of the shard or from the commit.
     """
+    work.mkdir(exist_ok=True)
+    (work / f"{kind}-{shard}").write_text(str(seconds))
 
-    shard: int
-    committed: bool
-    seconds: float
 
-    def write(self, work: Path) -> None:
-        """Leave it for the workers of a run, in its work folder."""
-        work.mkdir(exist_ok=True)
-        (work / FATE).write_text(json.dumps(dataclasses.asdict(self)))
+def doomed(work: Path) -> list[str]:
+    """Dooms that nobody met."""
+    return [path.name for kind in ("before", "after") for path in work.glob(f"{kind}-*")]
 
 
 class Sleeping(Worker):
@@ -85,7 +79,7 @@ class Asleep:
         for shard in shards:
             with open(self._work / COMPUTED, "a") as file:
                 file.write(f"{shard.index}\n")
-            self._die_if_fated(shard, committed=False)
+            self._die_if_doomed("before", shard)
             time.sleep(SHARD_SECONDS)
             key = self._setup.keys.of_shard(shard)
             (outcome,) = self._parts.outcomes(key)
@@ -94,19 +88,16 @@ class Asleep:
                 with atomic_path(Workspace(self._work).labels / name) as temporary:
                     shutil.copyfile(self._plain.labels / name, temporary)
             self._store.put(key, outcome, part)
-            self._die_if_fated(shard, committed=True)
+            self._die_if_doomed("after", shard)
             places[shard.index] = Place(key, outcome)
         return places
 
-    def _die_if_fated(self, shard: Shard, committed: bool) -> None:
-        path = self._work / FATE
-        try:
-            fate = Fate(**json.loads(path.read_text()))
-        except FileNotFoundError:
-            return
-        if (fate.shard, fate.committed) == (shard.index, committed):
+    def _die_if_doomed(self, kind: str, shard: Shard) -> None:
+        path = self._work / f"{kind}-{shard.index}"
+        if path.exists():
+            seconds = float(path.read_text())
             path.unlink()
-            threading.Timer(fate.seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
 def computed(work: Path) -> list[int]:
@@ -115,9 +106,3 @@ def computed(work: Path) -> list[int]:
         return [int(line) for line in (work / COMPUTED).read_text().split()]
     except FileNotFoundError:
         return []
-
-
-def random_fate(moments: random.Random, shards: int, committed: bool) -> Fate:
-    """A random shard and moment: while it is computed, or within the time in which its worker answers."""
-    seconds = moments.uniform(0, 0.02) if committed else moments.uniform(0, SHARD_SECONDS)
-    return Fate(moments.randrange(shards), committed, seconds)

@@ -32,8 +32,8 @@ from hcpl_kernel.runtime.process_tuning import kept_environment
 
 ATTEMPTS = 3
 """How often a shard is tried (our choice)."""
-NODE_FAILURES = 3
-"""Workers that may fail one after the other on a node before it is not used any more (our choice)."""
+SLOT_FAILURES = 3
+"""Workers that may fail one after the other in a slot of a node before it is not used any more (our choice)."""
 LOOK_SECONDS = 1.0
 """Between two looks at the nodes and at workers that take too long."""
 LEAST_PATIENCE, PATIENCE = 600.0, 20
@@ -71,6 +71,11 @@ class _Member:
     held: dict[Any, tuple[Shard, ...]] = dataclasses.field(default_factory=dict)
     at_once: int = 0
     report: RunReport = dataclasses.field(default_factory=RunReport)
+
+    @property
+    def slot(self) -> tuple[str, int]:
+        """Where it is."""
+        return self.node, self.rank
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -121,7 +126,8 @@ class ClusterRun:
         self._owed: dict[Any, _Member] = {}
         """Who owes an answer, by the reference to it."""
         self._given: set[int] = set()
-        self._failures: Counter[str] = Counter()
+        self._failures: Counter[tuple[str, int]] = Counter()
+        """In a row, by node and rank: what ends all workers of a node at once is one failure of each."""
         self._attempts: Counter[int] = Counter()
         self._reports: list[RunReport] = []
         self._precision: str | None = None
@@ -178,13 +184,16 @@ class ClusterRun:
             ranks.setdefault(member.node, set()).add(member.rank)
             if member.held and now - member.since > max(LEAST_PATIENCE, PATIENCE * self._slowest):
                 self._ray.kill(member.actor)  # its answer is an error then
+        given_up = False
         for node, slots in wanted.items():
-            if self._failures[node] < NODE_FAILURES:
-                for rank in set(range(slots.count)) - ranks.get(node, set()):
+            for rank in set(range(slots.count)) - ranks.get(node, set()):
+                if self._failures[node, rank] < SLOT_FAILURES:
                     self._hire(node, rank, slots)
+                else:
+                    given_up = True
         if self._members:
             self._peopled = now
-        elif any(self._failures[node] >= NODE_FAILURES for node in wanted):
+        elif given_up:
             self._give_up()
         elif now - self._peopled > NO_NODE_SECONDS:
             raise DeviceError(
@@ -289,7 +298,7 @@ class ClusterRun:
         if answer.error is not None:
             self._lose(member, [shard for shard in shards if shard.index not in answer.places], answer.error)
             return
-        self._failures[member.node] = 0
+        self._failures[member.slot] = 0
         missing = [shard for shard in shards if shard.index not in answer.places]
         self._retry(missing, "no network predicted anything")
 
@@ -301,7 +310,7 @@ class ClusterRun:
             wrong = f"computes in {said.precision}, the run in {self._precision}"
         if wrong is not None:
             self._report.degrade(f"a node of the cluster is not used: {said.device} {wrong}")
-            self._failures[member.node] = NODE_FAILURES
+            self._failures[member.slot] = SLOT_FAILURES
             self._dismiss(member)
             return
         if self._precision is None:
@@ -314,9 +323,11 @@ class ClusterRun:
         self._dismiss(member)
         for others in reversed(member.held.values()):
             self._waiting.extendleft(reversed(others))
-        self._failures[member.node] += 1
-        if self._failures[member.node] == NODE_FAILURES:
-            self._report.degrade(f"a node of the cluster is not used: {NODE_FAILURES} workers failed: {one_line(reason)}")
+        self._failures[member.slot] += 1
+        if self._failures[member.slot] == SLOT_FAILURES:
+            self._report.degrade(
+                f"a worker's place on a node is not used: {SLOT_FAILURES} workers failed there: {one_line(reason)}"
+            )
         self._retry(shards, one_line(reason))
 
     def _retry(self, shards: Sequence[Shard], reason: str) -> None:

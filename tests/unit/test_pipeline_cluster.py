@@ -72,12 +72,15 @@ class FakeRay:
         self.begun: Counter[int] = Counter()
         self.again: set[int] = set()
         self.most_in_hand = 0
+        self.slots = 1
+        self.disasters: list[int] = []
         self.exceptions = SimpleNamespace(RayError=Died)
         strategies = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda node, soft: node)
         self.util = SimpleNamespace(scheduling_strategies=strategies)
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [{"NodeID": f"n{number}", "Alive": True, "Resources": {"CPU": 1.0}} for number in range(self._nodes)]
+        resources = {"CPU": float(self.slots)}
+        return [{"NodeID": f"n{number}", "Alive": True, "Resources": resources} for number in range(self._nodes)]
 
     def remote(self, kind: type) -> Any:
         actor = SimpleNamespace(remote=lambda *given: Actor(self))
@@ -87,6 +90,10 @@ class FakeRay:
         if timeout:
             for actor in self.actors:
                 actor.work()
+            if self.disasters and len(self.begun) >= self.disasters[0]:
+                self.disasters.pop(0)
+                for actor in self.actors:
+                    actor.dead = True
         ready = [each for each in references if each in self.answers][:num_returns]
         return ready, [each for each in references if each not in ready]
 
@@ -112,7 +119,7 @@ def run(
 
     monkeypatch.setattr(cluster, "connected", connected)
     monkeypatch.setattr(cluster, "LOOK_SECONDS", 1e-9)
-    settings = PredictSettings(tmp_path, tmp_path, tmp_path / "s.csv", cluster="auto", quiet=True)
+    settings = PredictSettings(tmp_path, tmp_path, tmp_path / "s.csv", cluster="auto", quiet=True, device=f"cpu:{ray.slots}")
     states: list[State] = []
     report = RunReport()
     driver = ClusterRun(Job(settings, BitDepth(), tmp_path), report, states.append)
@@ -140,3 +147,10 @@ def test_a_cluster_whose_workers_all_die_ends(tmp_path: Path, monkeypatch: pytes
     made, report, _ = run(FakeRay(nodes=1, deadly=range(9)), 9, tmp_path, monkeypatch)
     assert not made and len(report.problems) == 9
     assert any("3 workers failed" in text for text in report.degradations)
+
+
+def test_a_node_that_loses_all_workers_at_once_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(nodes=1)
+    ray.slots, ray.disasters = 8, [5, 50]
+    made, report, _ = run(ray, 100, tmp_path, monkeypatch)
+    assert made == set(range(100)) and not report.degradations and not report.problems

@@ -49,7 +49,7 @@ setup(
         "export": ["anndata>=0.10", "openpyxl>=3.1", "pyarrow>=14", "roifile>=2024.3"],
         "notebook": ["ipython>=7"],
         "zarr": ["numcodecs>=0.13"],
-        "remote": ["fsspec[http]>=2023.6"],
+        "remote": ["fsspec>=2023.6"],
         "reference": ["kymatio>=0.3", "scikit-image>=0.25"],
         "tools": [
             "lightning-fabric>=2.4",

@@ -36,7 +36,9 @@ class WithTags(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """URL and folder of an HTTP server."""
-    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'hcpl-kernel[remote]'")
+    pytest.importorskip(
+        "aiohttp", reason="aiohttp is not installed: `make test-cluster` installs it (requirements-cluster.txt)"
+    )
     folder = tmp_path / "served"
     folder.mkdir()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(WithTags, directory=str(folder)))

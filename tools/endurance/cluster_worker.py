@@ -58,7 +58,7 @@ class Sleeping(Worker):
         settings, self._workspace = self._settings, Workspace(self._job.work)
         ensemble = read_chosen(settings)
         stamps = ContentStamps(self._workspace.stamps)
-        self._setup = make_setup(settings, ensemble, PRECISION, self._job.depth, None, stamps)
+        self._setup = make_setup(settings, ensemble, PRECISION, self._job.depth, (), stamps)
         self._store = self.open_store(self._workspace, ensemble)
         self._report = RunReport()
         self._local: Any = Asleep(self._job, self._setup, self._store)

@@ -1,11 +1,13 @@
 """Fidelity and speed of the labelling against the published post-processing in plain scikit-image.
 
     .venv/bin/python benchmarks/labelling.py [FOLDER]
+    .venv/bin/python benchmarks/labelling.py --near-limit [FIELDS]
 
 FOLDER holds labelling vectors (`<name>/{nuclei_map,cell_map,cell_labels,nucleus_labels}.png`, default
 `$HCPL_DATA/labelling_vectors` or `../shared/data/labelling_vectors`). One core; every way is timed on each field in
 turn, so that ratios hold on a busy machine. The reference starts from the small maps as the others do, but their
-enlargement is not counted. Prints the tables of `labelling.md`.
+enlargement is not counted. Prints the tables of `labelling.md`. With `--near-limit`: recall on FIELDS (500) made-up fields
+of the tests in which a nucleus or a cell is at an area limit, against `exact`.
 """
 
 from __future__ import annotations
@@ -146,6 +148,25 @@ def main(folder: Path) -> None:
     first_call()
 
 
-if __name__ == "__main__":
+def near_limit(fields: int) -> None:
+    """Recall on fields with an object at a limit, against `exact`."""
+    sys.path.insert(0, str(ROOT))
+    from tests.near_limit_maps import near_limit_maps
+
+    ious: list[NDArray] = []
+    found_too_many = 0
+    for seed in range(fields):
+        maps = near_limit_maps(seed, label_cells)
+        _, expected = label_cells(*maps, exact=True)
+        _, found = label_cells(*maps)
+        ious.append(best_ious(expected, found))
+        found_too_many += int((best_ious(found, expected) < 0.6).sum())
+    best = np.concatenate(ious)
+    print(f"{fields} fields: {(best >= 0.6).sum()} of {len(best)} cells found at IoU 0.6, {found_too_many} found besides")
+
+
+if __name__ == "__main__" and "--near-limit" in sys.argv:
+    near_limit(int((sys.argv[2:] or ["500"])[0]))
+elif __name__ == "__main__":
     default = Path(os.environ.get("HCPL_DATA", ROOT.parent / "shared" / "data")) / "labelling_vectors"
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else default)

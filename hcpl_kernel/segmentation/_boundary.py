@@ -25,26 +25,36 @@ _NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1,
 
 
 def boundary_masks(
-    labels: NDArray[np.int32], region: NDArray[np.uint8], border: NDArray[np.uint8], count: int
-) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-    """What is left of each block, and of each label.
+    labels: NDArray[np.int32],
+    region: NDArray[np.uint8],
+    border: NDArray[np.uint8],
+    count: int,
+    nuclei: NDArray[np.int32],
+    nucleus_count: int,
+) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.int64]]:
+    """What is left of each block, of each label and of each nucleus.
 
     Args:
         labels: (H + 2, W + 2) int32 up to count, background <= 0, the outermost pixels a copy of their neighbours.
         region, border: (H + 2, W + 2) uint8, 1 in the cell region and in the border class.
         count: the largest label.
+        nuclei: (H + 2, W + 2) int32 up to nucleus_count, labels of the nuclei inside the cells.
+        nucleus_count: the largest of these.
 
     Returns:
-        (H + 2, W + 2) uint16, bit `4 * row + column` for each pixel of a block; and (count + 1,) the labels' areas in
-        full-resolution px.
+        (H + 2, W + 2) uint16, bit `4 * row + column` for each pixel of a block; and (count + 1,) and
+        (nucleus_count + 1,) the areas of labels and nuclei in full-resolution px.
     """
-    masks, areas = np.zeros(labels.shape, np.uint16), np.zeros(count + 1, np.int64)
+    masks = np.zeros(labels.shape, np.uint16)
+    areas, nucleus_areas = np.zeros(count + 1, np.int64), np.zeros(nucleus_count + 1, np.int64)
     dy, dx = np.array(_NEIGHBOURS).T
     offsets = (dy * labels.shape[1] + dx).astype(np.uint64)
     table = _table()
     sizes = (table[..., None] >> np.arange(BLOCK**2) & 1).sum(axis=-1)
-    _boundary_masks(labels.ravel(), region.ravel(), border.ravel(), offsets, table, sizes, masks.ravel(), areas)
-    return masks, areas
+    flat = (image.ravel() for image in (labels, region, border, nuclei))
+    _boundary_masks(*flat, offsets, table, sizes, masks.ravel(), areas, nucleus_areas)
+    nucleus_areas[0] = 0
+    return masks, areas, nucleus_areas
 
 
 # What happened to a block, the first index of the table.
@@ -88,11 +98,13 @@ def _boundary_masks(
     labels: NDArray,
     region: NDArray,
     border: NDArray,
+    nuclei: NDArray,
     offsets: NDArray,
     table: NDArray,
     sizes: NDArray,
     masks: NDArray,
     areas: NDArray,
+    nucleus_areas: NDArray,
 ) -> None:
     width = np.int64(offsets[6])
     for y in range(1, labels.size // width - 1):
@@ -118,3 +130,4 @@ def _boundary_masks(
                 kind = _CLOSED
             masks[index] = table[kind, number]
             areas[label] += sizes[kind, number]
+            nucleus_areas[nuclei[index]] += sizes[kind, number]

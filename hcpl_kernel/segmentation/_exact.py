@@ -22,6 +22,7 @@ from hcpl_kernel.segmentation import _limits as limits
 from hcpl_kernel.segmentation._components import connected_components, count_areas, drop_small, free_where, split_labels
 from hcpl_kernel.segmentation._heap_watershed import flood
 from hcpl_kernel.segmentation._maps import LabelMaps, above, frame, repeat_edge
+from hcpl_kernel.segmentation._planes import Planes, filled_nuclei, planes_of
 
 # Of `label_nuclei`; nuclei that cells grow from need larger seeds.
 LONE_SEED_AREA = 10
@@ -48,20 +49,17 @@ def label_exact(nuclei_map: NDArray[np.uint8], cell_map: NDArray[np.uint8], shap
         nuclei_map = cv2.resize(nuclei_map, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         cell_map = cv2.resize(cell_map, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         factor = 1
-    interior = cell_map[..., 2]
-    region = interior / 255 > limits.cell_threshold(interior)
-    border = cell_map[..., 1] / 255 > limits.BORDER_CUT
-    levels = _enlarge(255 - interior, factor)
+    return labels_exact(planes_of(nuclei_map, cell_map, factor), factor)
 
-    nuclei, count = _nuclei(nuclei_map, cell_map, factor)
-    cells = free_where(_enlarge(region.view(np.uint8), factor), nuclei)
-    flood(levels, cells, False)
-    keep = count_areas(cells, count) >= limits.CELL_AREA
-    names = np.where(keep, np.arange(count + 1), 0).astype(np.uint8)
-    mask = _without_holes(_closed(_look_up(cells, names)))
+
+def labels_exact(planes: Planes, factor: int) -> LabelMaps:
+    """Nucleus and cell labels, `factor` times larger than the planes that they are made of."""
+    nuclei = nuclei_exact(planes, factor)
+    levels = _enlarge(planes.levels, factor)
+    mask = _without_holes(_closed(_grown(planes, nuclei, levels, factor)))
     cells, _ = connected_components(mask, 1)
 
-    cells = free_where(_enlarge(border.view(np.uint8), factor) | mask, cells)
+    cells = free_where(_enlarge(planes.border, factor) | mask, cells)
     flood(levels, cells, False)
     cells, _ = connected_components(_without_holes(cells), limits.CELL_AREA, connectivity=8)
     visible, _ = connected_components(((cells > 0) & (nuclei > 0)).view(np.uint8), limits.NUCLEUS_AREA, connectivity=8)
@@ -69,15 +67,25 @@ def label_exact(nuclei_map: NDArray[np.uint8], cell_map: NDArray[np.uint8], shap
     return np.where(visible[1:-1, 1:-1] > 0, cells, 0), cells
 
 
-def _nuclei(nuclei_map: NDArray[np.uint8], cell_map: NDArray[np.uint8], factor: int) -> tuple[NDArray[np.int32], int]:
-    """Framed labels of the nuclei that cells grow from, and their number."""
-    interior = nuclei_map[..., 2] / 255
-    borders = (nuclei_map[..., 1] + cell_map[..., 1]) / 255
-    sure = (interior > limits.SEED_CUT) & (1 - borders > limits.BORDER_CUT)
-    seeds, count = connected_components(sure, limits.SEED_AREA / factor**2)
-    nuclei = _split_nuclei(seeds, interior > limits.NUCLEUS_CUT, factor)
-    drop_small(nuclei, count, limits.NUCLEUS_AREA)
-    return nuclei, split_labels(nuclei, True)
+def nuclei_exact(planes: Planes, factor: int) -> NDArray[np.int32]:
+    """Framed labels of the nuclei that cells grow from, `factor` times larger than the planes."""
+    nuclei = _split_nuclei(planes.seeds, planes.nuclei, factor)
+    drop_small(nuclei, int(planes.seeds.max(initial=0)), limits.NUCLEUS_AREA)
+    split_labels(nuclei, True)
+    return nuclei
+
+
+def grown_exact(planes: Planes, factor: int) -> NDArray[np.uint8]:
+    """Framed cells, modulo 256, that have grown in the cell region and are large enough."""
+    return _grown(planes, nuclei_exact(planes, factor), _enlarge(planes.levels, factor), factor)
+
+
+def _grown(planes: Planes, nuclei: NDArray[np.int32], levels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    cells = free_where(_enlarge(planes.region, factor), nuclei)
+    flood(levels, cells, False)
+    count = int(nuclei.max(initial=0))
+    keep = count_areas(cells, count) >= limits.CELL_AREA
+    return _look_up(cells, np.where(keep, np.arange(count + 1), 0).astype(np.uint8))
 
 
 def label_nuclei_exact(nuclei_map: NDArray[np.uint8], as_published: bool = True) -> NDArray[np.int32]:
@@ -95,17 +103,14 @@ def label_nuclei_exact(nuclei_map: NDArray[np.uint8], as_published: bool = True)
     border, interior = nuclei_map[..., 1] / top, nuclei_map[..., 2] / top
     sure, _ = connected_components((interior > limits.SEED_CUT) & (border <= limits.BORDER_CUT), LONE_SEED_AREA)
     seeds, _ = connected_components(above(sure, 0), 1, connectivity=8)
-    nuclei = _split_nuclei(seeds, interior > limits.NUCLEUS_CUT, 1)
+    nuclei = _split_nuclei(seeds, filled_nuclei((interior > limits.NUCLEUS_CUT).view(np.uint8), 1), 1)
     split_labels(nuclei, True)
     return np.ascontiguousarray(nuclei[1:-1, 1:-1])
 
 
-def _split_nuclei(seeds: NDArray[np.int32], mask: NDArray[np.bool_], factor: int) -> NDArray[np.int32]:
+def _split_nuclei(seeds: NDArray[np.int32], mask: NDArray[np.uint8], factor: int) -> NDArray[np.int32]:
     """Framed labels of the nuclei at full resolution, 0 outside; touching ones are separated by a line."""
-    area = factor * factor
-    outside, _ = connected_components(~mask, limits.NUCLEUS_HOLE_AREA / area)
-    filled, _ = connected_components(outside == 0, limits.NUCLEUS_OBJECT_AREA / area)
-    nuclei = free_where(_enlarge(above(filled, 0), factor), _enlarge(seeds, factor))
+    nuclei = free_where(_enlarge(mask, factor), _enlarge(seeds, factor))
     flood(np.zeros(nuclei.shape, np.uint8), nuclei, True)
     return np.maximum(nuclei, 0)
 

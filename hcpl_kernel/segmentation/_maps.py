@@ -14,6 +14,8 @@ from hcpl_kernel.segmentation import _limits as limits
 # Side of the block of full-resolution pixels that one pixel of the maps stands for.
 BLOCK = 4
 
+_PROBABILITIES = np.arange(256) / 255
+
 LabelMaps = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
@@ -41,7 +43,7 @@ def checked_shape(nuclei_map: NDArray, cell_map: NDArray, output_shape: tuple[in
 
 def above(channel: NDArray, probability: float) -> NDArray[np.uint8]:
     """1 where `channel / 255` exceeds a probability (or a label exceeds 0), 0 elsewhere."""
-    return np.greater(channel, int(255 * probability)).view(np.uint8)
+    return np.greater(channel, int(np.searchsorted(_PROBABILITIES, probability, side="right")) - 1).view(np.uint8)
 
 
 def seed_mask(nucleus: NDArray, nucleus_border: NDArray, cell_border: NDArray) -> NDArray[np.uint8]:

@@ -24,6 +24,7 @@ from hcpl_kernel.segmentation._components import connected_components, drop_smal
 from hcpl_kernel.segmentation._hole_filling import fill_enclosed
 from hcpl_kernel.segmentation._limits import cell_threshold
 from hcpl_kernel.segmentation._maps import frame
+from tests.near_limit_maps import near_limit_maps
 
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = {
@@ -194,6 +195,28 @@ def test_quarter_resolution_stays_close_to_exact() -> None:
         ious += list(best_ious(expected, found))
     assert len(ious) > 50
     assert np.mean(ious) > 0.97
+
+
+@pytest.mark.parametrize("seed", [*range(8), 244, 251, 439, 464])
+def test_near_a_limit_full_resolution_decides(seed: int) -> None:
+    nuclei_map, cell_map = near_limit_maps(seed, label_cells)
+    for expected, found in zip(
+        label_cells(nuclei_map, cell_map, exact=True), label_cells(nuclei_map, cell_map), strict=True
+    ):
+        present = np.unique(expected)[1:] - 1
+        assert best_ious(expected, found)[present].min() >= 0.6
+        assert len(np.unique(found)) == len(np.unique(expected))
+
+
+def test_a_cell_that_is_too_small_goes_to_the_one_around_it() -> None:
+    y, x = np.mgrid[:100, :100] - 50
+    distance = np.hypot(y, x)
+    nuclei_map, cell_map = np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100, 3), np.uint8)
+    nuclei_map[..., 2] = np.where((distance < 7.5) | (np.hypot(y - 27, x) < 9), 255, 0)
+    cell_map[..., 1] = np.where((distance > 10) & (distance < 12), 255, 0)
+    cell_map[..., 2] = np.where((distance < 10) | (distance > 12) & (distance < 44), 255, 0)
+    for cells in (label_cells(nuclei_map, cell_map, exact=exact)[1] for exact in (True, False)):
+        assert cells.max() == 1 and cells[200, 200] == 1
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -62,7 +62,7 @@ def predict(
         listing: CSV with the columns ID, red, green, blue, yellow (one path per channel), instead of scanning the folder.
         suffixes: file name suffix of each channel, for instance `{"red": "_r"}`; absent channels keep `_<channel>`.
         channels: which channel of a file with several is which, by number from 1 or name, for instance
-            `{"red": "3", "green": "GFP"}`; or the name of a channel's folder.
+            `{"red": "3", "green": "GFP"}`; or the name of a channel's folder; `none` for red or yellow: not stained.
         pixel_size: micrometres per pixel of the input images, 0.005 to 5; the networks work at 0.08.
         bit_depth: bits that 16-bit images use: 8, 10, 12, 14, 16, or "auto" to recognise it over the run.
         labels: folder with `<ID>_cells.png` (and, where present, `<ID>_nuclei.png`) maps, used instead of segmenting.

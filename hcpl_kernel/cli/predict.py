@@ -60,7 +60,7 @@ def _add_predict(parser: Parser) -> None:
     add("--listing", type=path, metavar="CSV", help="CSV with ID,red,green,blue,yellow instead of scanning the folder")
     add("--suffixes", type=_suffixes, default={}, metavar="red=_r,...", help="file name suffix of each channel")
     example = "red=3,..."
-    add("--channels", type=_channels, default={}, metavar=example, help="channels of files with several: number or name")
+    add("--channels", type=_channels, default={}, metavar=example, help="channels: number, name or none")
     add("--pixel-size", type=float, default=0.08, metavar="UM", help="micrometres per pixel (default 0.08)")
     depths = ", ".join(map(str, BIT_DEPTHS[1:]))
     add("--bit-depth", type=_bit_depth, default="auto", metavar="BITS", help=f"bits that 16-bit images use: auto, {depths}")

@@ -20,7 +20,8 @@ class FieldFiles:
             folder per field: the entry `file`.
         reader: the name of the reader, see `hcpl_kernel.fields.readers`.
         channels: of a file with several channels, which of them is which, `{"red": "3"}`: the number, from 1, or the name in
-            the file's metadata. Empty: four channels, in the order red, green, blue, yellow or named so.
+            the file's metadata. Empty: four channels, in the order red, green, blue, yellow or named so. Of `planes`:
+            `none` for each channel that the set does not have (`fields.absent_channels`).
         extra: the further columns of the listing by their name, for instance `condition`.
     """
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields._nothing_found import near_folder, nothing_found, spell_suffixes
+from hcpl_kernel.fields.absent_channels import NONE, absent_channels, without
 from hcpl_kernel.fields.channel_folders import find_in_channel_folders
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles, LocatedFields
@@ -43,7 +44,8 @@ def locate_fields(
         folder: where the images are.
         suffixes: suffix of a channel where it is not `_<channel>`, for instance `{"red": "_r"}`.
         channels: which channel of a file with several is which, by number from 1 or name (`FieldFiles.channels`), or the
-            name of a channel's folder; channels that are not given keep their own name.
+            name of a channel's folder; channels that are not given keep their own name. `none` for red or yellow: the
+            set does not have it (`fields.absent_channels`).
         listing: a CSV file with the columns ID, red, green, blue, yellow, or ID, file, used instead of scanning; see
             `fields.listing`.
 
@@ -60,12 +62,14 @@ def locate_fields(
             f"{folder}: expected a folder with images, found {'a file' if os.path.exists(folder) else 'nothing'}"
             + near_folder(folder)
         )
-    chosen = _complete_channels(channels) if channels else {}
+    absent = absent_channels(channels or {})
+    named = {channel: value for channel, value in (channels or {}).items() if channel not in absent}
+    chosen = _complete_channels(named) if named else {}
     if listing is not None:
         if suffixes:
             raise SettingsError("suffixes and a listing were given; a listing names every file, leave one of them out")
-        return read_listing(Path(listing), folder, chosen)
-    return _scan(folder, _complete_suffixes(suffixes or {}), chosen)
+        return without(read_listing(Path(listing), folder, chosen), absent)
+    return without(_scan(folder, _complete_suffixes(suffixes or {}), chosen, absent), absent)
 
 
 def _complete_channels(given: Mapping[str, str]) -> dict[str, str]:
@@ -94,7 +98,7 @@ def _complete_suffixes(given: Mapping[str, str]) -> dict[str, str]:
     return suffixes
 
 
-def _scan(folder: Path, suffixes: Mapping[str, str], channels: Mapping[str, str]) -> LocatedFields:
+def _scan(folder: Path, suffixes: Mapping[str, str], channels: Mapping[str, str], absent: Sequence[str]) -> LocatedFields:
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
@@ -118,7 +122,7 @@ def _scan(folder: Path, suffixes: Mapping[str, str], channels: Mapping[str, str]
         if problems:
             raise InputError(f"{folder}: no usable field of view; {problems[0][0]}: {problems[0][1]}")
         raise InputError(nothing_found(folder, suffixes, EXTENSIONS, names))
-    warnings += unusual + _never_there(fields, suffixes)
+    warnings += unusual + _never_there(fields, suffixes, absent)
     for name in others:
         suffix = _looks_like_a_channel(name, suffixes)
         if suffix is not None and fields:
@@ -130,15 +134,18 @@ def _scan(folder: Path, suffixes: Mapping[str, str], channels: Mapping[str, str]
     return _usable(folder, [*raws, *single_raws], [*fields, *single], warnings, problems)
 
 
-def _never_there(fields: Iterable[FieldFiles], suffixes: Mapping[str, str]) -> list[str]:
-    """Channels that no field has: their files probably have another suffix."""
+def _never_there(fields: Iterable[FieldFiles], suffixes: Mapping[str, str], absent: Sequence[str]) -> list[str]:
+    """Channels that no field has: their files probably have another suffix, or they were not stained."""
     fields = list(fields)
-    lost = [channel for channel in CHANNELS if fields and all(files.paths[channel] is None for files in fields)]
+    lost = [c for c in CHANNELS if c not in absent and fields and all(files.paths[c] is None for files in fields)]
     if not lost:
         return []
     names = ", ".join(f"<ID>{suffixes[channel]}" for channel in lost)
     hint = ",".join(f"{channel}=..." for channel in lost)
-    return [f"no field has a file {names}; if the files of {' and '.join(lost)} are named otherwise, say --suffixes {hint}"]
+    text = f"no field has a file {names}; if the files of {' and '.join(lost)} are named otherwise, say --suffixes {hint}"
+    if not {"green", "blue"} & set(lost):
+        text += f"; if they were not stained, say --channels {','.join(f'{channel}={NONE}' for channel in lost)}"
+    return [text]
 
 
 def _by_id(

@@ -7,6 +7,7 @@ found there are given next to each limit.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,9 @@ LEAST_BLOBS = 3
 RED, GREEN, BLUE, YELLOW = range(4)
 
 
-def suspicions(image: NDArray, seen: SeenNuclei | None, table: CellTable, pixel_size: float) -> tuple[str, ...]:
+def suspicions(
+    image: NDArray, seen: SeenNuclei | None, table: CellTable, pixel_size: float, absent: Sequence[str] = ()
+) -> tuple[str, ...]:
     """What is suspicious about a field, one sentence each.
 
     Args:
@@ -43,9 +46,13 @@ def suspicions(image: NDArray, seen: SeenNuclei | None, table: CellTable, pixel_
         seen: the nuclei that the segmentation saw before its area limits; None where label maps were given.
         table: the cells.
         pixel_size: um per pixel.
+        absent: channels that the field does not have: another one stands for them, so nothing follows from them.
     """
     empty = [index for index, plane in enumerate(image) if plane[0, 0] == plane[-1, -1] and (plane == plane[0, 0]).all()]
-    found = [f"channel {CHANNELS[k]} has one value, {image[k, 0, 0]}, everywhere" for k in empty]
+    found = [
+        f"channel {CHANNELS[k]} has one value, {image[k, 0, 0]}, everywhere" for k in empty if CHANNELS[k] not in absent
+    ]
+    empty = sorted({*empty, *map(CHANNELS.index, absent)})
     channels, factor = reduced(image)
     found += _equal(channels, empty)
     blobs = [find_blobs(plane, factor) for plane in channels]

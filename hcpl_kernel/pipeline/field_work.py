@@ -12,6 +12,7 @@ from hcpl_kernel.cells.crops import crop_cells, to_display_bytes
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.errors import FieldError, HcplError
+from hcpl_kernel.fields.absent_channels import is_absent
 from hcpl_kernel.fields.bit_depth import BitDepth, measure_levels, to_full_range
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles
@@ -118,7 +119,9 @@ class FieldWork:
         masks = [strings[int(cell)] for cell in table.cell]
         height, width = image.shape[1:]
         scale = _other_scale(field_pixel_size(files), self._pixel_size)
-        warnings = (*unusual, *scale, *labels.warnings, *suspicions(image, labels.seen, table, self._pixel_size))
+        absent = [channel for channel in CHANNELS if is_absent(files, channel)]
+        doubts = suspicions(image, labels.seen, table, self._pixel_size, absent)
+        warnings = (*unusual, *scale, *labels.warnings, *doubts)
         record = FieldRecord(files.id, height, width, None, warnings, table, masks, features)
         return FinishedField(record, crops, stamps, labels.provisional)
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from hcpl_kernel.errors import FieldError
+from hcpl_kernel.fields.absent_channels import NONE, is_absent
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.readers import _tiff
@@ -27,7 +28,7 @@ _ORIENTATION = 274
 
 
 class PlanesReader:
-    """Four files per field, one per channel.
+    """Four files per field, one per channel; fewer where the set has no such channel (`fields.absent_channels`).
 
     A grey file is taken as it is. Of a coloured one (the HPA site's JPGs) the plane of the channel's colour is taken;
     yellow, which is red and green at once, takes the larger of the two at every pixel; alpha is ignored. Where a field
@@ -66,35 +67,44 @@ class PlanesReader:
                 small or large, coloured without its own colour, or of another size or orientation than the others. All
                 channels' problems are named.
         """
-        planes: list[np.ndarray] = []
-        orientations: list[int] = []
+        planes: dict[str, np.ndarray] = {}
+        orientations: dict[str, int] = {}
         problems: list[str] = []
         for channel in CHANNELS:
+            if is_absent(files, channel):
+                continue
             try:
-                plane, orientation = _read_channel(files.paths.get(channel), channel)
+                planes[channel], orientations[channel] = _read_channel(files.paths.get(channel), channel)
             except Unreadable as error:
                 problems.append(f"{channel} {error}")
-                continue
-            planes.append(plane)
-            orientations.append(orientation)
         if problems:
             raise FieldError(files.id, "; ".join(problems))
-        if len({plane.shape for plane in planes}) > 1:
-            sizes = (f"{channel} {p.shape[1]} x {p.shape[0]}" for channel, p in zip(CHANNELS, planes, strict=True))
+        if len({plane.shape for plane in planes.values()}) > 1:
+            sizes = (f"{channel} {p.shape[1]} x {p.shape[0]}" for channel, p in planes.items())
             raise FieldError(files.id, f"the channels differ in size (width x height): {', '.join(sizes)}")
-        if len(set(orientations)) > 1:
-            tags = ", ".join(f"{channel} {tag}" for channel, tag in zip(CHANNELS, orientations, strict=True))
+        if len(set(orientations.values())) > 1:
+            tags = ", ".join(f"{channel} {tag}" for channel, tag in orientations.items())
             raise FieldError(files.id, f"the channels differ in their orientation tag: {tags}; save all with the same one")
-        if len({plane.dtype for plane in planes}) > 1:
-            planes = [p if p.dtype == np.uint16 else p.astype(np.uint16) * np.uint16(257) for p in planes]
-        return np.stack(planes)
+        if len({plane.dtype for plane in planes.values()}) > 1:
+            planes = {c: p if p.dtype == np.uint16 else p.astype(np.uint16) * np.uint16(257) for c, p in planes.items()}
+        return _filled(planes)
 
     def stamp(self, files: FieldFiles, stamps: ContentStamps) -> list[Any]:
-        """The content stamps of the four files, None where a channel has no readable one."""
-        return [stamp_file(files.paths.get(channel), stamps) for channel in CHANNELS]
+        """The content stamps of the four files, None where a channel has no readable one, "none" where the set has none."""
+        return [NONE if is_absent(files, c) else stamp_file(files.paths.get(c), stamps) for c in CHANNELS]
 
 
 READER = PlanesReader()
+
+
+def _filled(planes: dict[str, np.ndarray]) -> np.ndarray:
+    """The four channels of a field, (4, H, W), from those that it has, all (H, W) of one dtype.
+
+    Yellow stands for red and red for yellow; where both are absent, green for both (our choice, see
+    `benchmarks/real_fields.md`).
+    """
+    stained = planes.get("red", planes.get("yellow", planes["green"]))
+    return np.stack([planes.get(channel, stained) for channel in CHANNELS])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,7 @@ def boundary_masks(
     offsets = (dy * labels.shape[1] + dx).astype(np.uint64)
     table = _table()
     sizes = (table[..., None] >> np.arange(BLOCK**2) & 1).sum(axis=-1)
-    flat = (image.ravel() for image in (labels, region, border, nuclei))
+    flat = labels.ravel(), region.ravel(), border.ravel(), nuclei.ravel()
     _boundary_masks(*flat, offsets, table, sizes, masks.ravel(), areas, nucleus_areas)
     nucleus_areas[0] = 0
     return masks, areas, nucleus_areas

@@ -7,6 +7,8 @@ an object near a limit is looked at again, in a window with its neighbours, by t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ limit, full resolution decides two otherwise, at 0.004 and 0.014."""
 _ROOM = 4
 
 # What the published steps leave of a window after each of their limits: framed, but for the last two.
-_STEPS = {
+_STEPS: Mapping[str, Callable[[Planes], NDArray]] = {
     "nuclei": lambda planes: nuclei_exact(planes, BLOCK)[1:-1, 1:-1],
     "grown": lambda planes: grown_exact(planes, BLOCK)[1:-1, 1:-1],
     "visible": lambda planes: labels_exact(planes, BLOCK)[0],
@@ -61,7 +63,7 @@ def large_enough(
         left = _STEPS[what](planes.window(rows, columns))
         inner = np.ascontiguousarray(mask[1:-1, 1:-1][rows, columns]).view(np.uint8)
         mine = cv2.resize(inner, left.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        keep[label] = 2 * np.count_nonzero(mine & (left > 0)) > np.count_nonzero(mine)
+        keep[label] = 2 * np.count_nonzero(left[mine > 0]) > np.count_nonzero(mine)
     return keep
 
 

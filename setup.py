@@ -56,6 +56,7 @@ setup(
             "matplotlib>=3.7",
             "nbformat>=5.0",
             "scikit-learn>=1.3",
+            "selenium>=4.11",
             "umap-learn>=0.5",
         ],
     },

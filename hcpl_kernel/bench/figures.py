@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,8 +24,8 @@ from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
 from hcpl_kernel.pipeline.inference import GPU_BATCH
-from hcpl_kernel.runtime.system import cores
 from hcpl_kernel.runtime.skipped_initialisation import SkippedInitialisation
+from hcpl_kernel.runtime.system import cores
 from hcpl_kernel.segmentation.hpa_networks import segmentation_input
 
 ALLOWANCE = 6.0

@@ -101,7 +101,7 @@ def _inject(fault: Fault) -> None:
         hook("os.fsync", (os.readlink(f"/proc/self/fd/{fd}"),))
         sync(fd)
 
-    os.fsync = fsync  # type: ignore[assignment]
+    os.fsync = fsync
     sys.addaudithook(hook)
 
 

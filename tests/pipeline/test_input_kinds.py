@@ -34,8 +34,6 @@ def run(fields_dir: Path, weights: Path, work: Path, *options: str) -> pd.DataFr
     arguments += [
         "--device",
         "cpu",
-        "--networks",
-        "dsa_efficientnet",
         "--pixel-size",
         str(PIXEL_SIZE),
         "--strict",

@@ -31,11 +31,11 @@ def image() -> np.ndarray:
 
 @pytest.fixture
 def predict(small_ensemble: Path, tmp_path: Path) -> Predict:
-    """`hcpl predict` with one network into tmp_path / name."""
+    """`hcpl predict` into tmp_path / name."""
 
     def call(fields_dir: Path, *options: str, name: str = "run", pixel_size: float = PIXEL_SIZE) -> int:
         base = ["predict", str(fields_dir), "--weights", str(small_ensemble), "--output", str(tmp_path / f"{name}.csv")]
-        base += ["--work", str(tmp_path / name), "--device", "cpu", "--networks", "dsa_efficientnet"]
+        base += ["--work", str(tmp_path / name), "--device", "cpu"]
         return main([*base, "--pixel-size", str(pixel_size), "--strict", "--quiet", *options])
 
     return call

@@ -25,7 +25,7 @@ DOCUMENTS = (
 BASES = ("", "hcpl_kernel", "hcpl_kernel/pipeline", "tools", "tools/train", "benchmarks", "tests/unit")
 # Written by runs, builds and downloads, or a user's own.
 MADE = re.compile(
-    r"(\.venv|dist|demo_output|work|out|downloads|my_fields|labels|descriptors|parts|pieces|stamps|logs)(/|$)"
+    r"(\.venv|dist|demo_output|work|out|downloads|my_fields|labels|descriptors|parts|pieces|stamps|logs|reports)(/|$)"
     r"|(WORK|DATA)(/|$)|(check|own|published)\.json$"
     r"|<|\.\./|.*IofN|x_\w+\.png$"
     r"|(submission|cells|sample_submission|files|train|groundtruth)\.csv$"

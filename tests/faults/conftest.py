@@ -27,10 +27,11 @@ SIDE = 160
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weights folder with one classifier; copy it before you damage it."""
+    """A weights folder with one classifier, without the calibration of all; copy it before you damage it."""
     folder = tmp_path_factory.mktemp("weights")
     values = json.loads((MINI / "ensemble.json").read_text())
     values["networks"] = [network for network in values["networks"] if network["name"] == NETWORK]
+    values.pop("calibration")
     (folder / "ensemble.json").write_text(json.dumps(values))
     files = {
         entry["file"] for entry in (*values["segmentation"].values(), *values["integrity"].values(), *values["networks"])

@@ -84,7 +84,7 @@ def test_killed_twice_it_ends_in_an_executed_notebook(tmp_path: Path) -> None:
     road.walk()  # nothing is left to do
     assert road.marks("") == marks
 
-    bundle = build_bundle(tmp_path / "dist", weights, "someone")
+    bundle = build_bundle(tmp_path / "dist", weights, "someone").folder
     (tmp_path / "kaggle").mkdir()
     mount = KaggleMount(tmp_path / "kaggle", "flat", bundle, [Field("a", 1, (192, 192), bits=16)])
     mount.run(OVERLAYS=0, OPTIONS=mount.on_labels)

@@ -409,7 +409,7 @@ def test_a_run_whose_limit_cut_its_fields_goes_on_with_more_time(
     """Only so many fields were segmented when the time for that was over; networks ran over what there was."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: set())  # one thread
-        patch.setattr(TimeBudget, "for_fields", property(lambda _: 1.0 if len(runs.cut) <= fields else -1.0))
+        patch.setattr(TimeBudget, "for_fields", property(lambda _: 1.0 if len(runs.cut) < fields else -1.0))
         assert runs.predict("--time-limit", "1h") == (0 if fields else 2)
     assert validate_submission(runs.output).ok
     assert runs.predict("--time-limit", "1h") == 0
@@ -422,7 +422,7 @@ def test_a_shard_that_was_cut_in_part_is_made_whole(runs: Runs, monkeypatch: pyt
     monkeypatch.setattr(plan, "MEAN_FIELDS", 1 << 40)
     with monkeypatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: set())
-        patch.setattr(TimeBudget, "for_fields", property(lambda _: 1.0 if len(runs.cut) <= 1 else -1.0))
+        patch.setattr(TimeBudget, "for_fields", property(lambda _: 1.0 if len(runs.cut) < 1 else -1.0))
         assert runs.predict("--time-limit", "1h") == 0
     assert len(runs.report["problems"]) == FIELDS - 1
     assert runs.predict() == 0

@@ -21,10 +21,12 @@ WRITING_FACTOR = 2.0
 """Measured seconds of a writing, times this, are kept for the next one: the machine may be slower then (our choice)."""
 FIELDS_SHARE = 0.75
 """Share of the limit after which no further field is segmented, so that networks still run (our choice)."""
-ENDING_SHARE = 0.025
+ENDING_SECONDS, ENDING_SHARE = 0.6, 0.025
 ENDING_MOST = 10.0
-"""Seconds before the limit at which a command that is still busy is ended: a share of the limit and what ending a process
-takes, at most so many (our choice)."""
+"""Seconds before the limit at which a command that is still busy is ended: what ending a process takes and a share of the
+limit, at most so many (our choice)."""
+ENDING_MOST_SHARE = 0.25
+"""Of a short limit, whose process has loaded little yet, at most this share is kept for its end (our choice)."""
 VARIABLE = "HCPL_STARTED_AT"
 CLOCK_SKEW = 60.0
 """Seconds by which a start may be in the future: it was perhaps read from another host's clock (our choice)."""
@@ -75,7 +77,7 @@ class TimeBudget:
     @property
     def _ending(self) -> float:
         limit = self.limit or 0.0
-        return min(0.25 * limit, 0.6 + ENDING_SHARE * limit, ENDING_MOST)
+        return min(ENDING_MOST_SHARE * limit, ENDING_SECONDS + ENDING_SHARE * limit, ENDING_MOST)
 
     @property
     def _writing(self) -> float:

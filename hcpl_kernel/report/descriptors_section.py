@@ -18,6 +18,7 @@ MOST_CELLS = 1500
 MOST_BYTES = 2_000_000_000
 """Of a file of descriptors; a larger one is left to `tools.explain`."""
 MOST_NETWORKS = 4
+"""Planes on the page (our choice)."""
 SIDE, MARGIN = 420, 10
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8c6d1f", "#777777")
 """Okabe and Ito's, which people with colour blindness tell apart; classes beyond them have another mark."""
@@ -26,10 +27,13 @@ MARKS = ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", "M-4 -4h8v8h-8z", "M-5 4h10l-5 -9
 
 def descriptors_section(run: ShownRun) -> Markup | None:
     """A plane for each network whose descriptors were kept; None without any."""
-    paths = sorted((run.work / "descriptors").glob("*.npz"))[:MOST_NETWORKS]
+    paths = sorted((run.work / "descriptors").glob("*.npz"))
     if not paths or len(run.integrity) < 3:
         return None
-    planes = [_network(run, path) for path in paths]
+    planes = [_network(run, path) for path in paths[:MOST_NETWORKS]]
+    others = ", ".join(path.stem for path in paths[MOST_NETWORKS:])
+    if others:
+        planes.append(element("p", f"Not shown: {others}; `python -m tools.explain embedding` draws them.", class_="hint"))
     hint = (
         "A mark is a cell, of the colour of its most probable class: the first two principal components of what a network "
         "pools of it. Cells that look alike to the network are close together. Choose a mark to see the cell in its field."

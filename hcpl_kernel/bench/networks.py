@@ -15,6 +15,7 @@ from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.engines import get_engine
 from hcpl_kernel.engines.base import CompiledClassifier
 from hcpl_kernel.engines.fused_normalisation import fuse_normalisation
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import CellHybridNet, build
@@ -69,8 +70,7 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
     network = build(spec).eval()
     predictor = Predictor(copy.deepcopy(network), spec, device, "torch", views=1)
     fuse_normalisation(network)  # as the engine does; what is counted is what is computed
-    one = torch.rand(1, 4, spec.input_size, spec.input_size)
-    operations = count_operations(lambda: _logits(network, network.descriptors(one)), network.state_dict().values())
+    operations = count_network(copy.deepcopy(network))
     compiled = get_engine("torch").classifier(network, device, spec.input_size)
     batch = GPU_BATCH if device.type == "cuda" else CPU_BATCH
     rng = np.random.default_rng(0)
@@ -101,6 +101,22 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
     )
 
 
+def count_network(network: CellNetwork) -> list[Operation]:
+    """The operations of one cell as a GPU computes them. The network is moved to the meta device: nothing is computed."""
+    network.to("meta")
+    one = torch.empty(1, CHANNEL_COUNT, *2 * [network.spec.input_size], device="meta")
+    weights = (*network.parameters(), *network.buffers())
+    return count_operations(lambda: _logits(network, network.descriptors(one)), weights)
+
+
+def count_segmentation(network: nn.Module, pixels: int) -> list[Operation]:
+    """The operations of both segmentation networks, of which one is given, on a field of so many pixels with its padding."""
+    network = copy.deepcopy(network).to("meta")
+    image = torch.empty(1, 3, COUNTED_SIDE, COUNTED_SIDE, device="meta")
+    once = count_operations(lambda: network(image), (*network.parameters(), *network.buffers()))
+    return 2 * [operation.times(pixels / COUNTED_SIDE**2) for operation in once]
+
+
 def _forward(network: CellNetwork, compiled: CompiledClassifier, cells: torch.Tensor) -> torch.Tensor:
     return _logits(network, compiled.descriptors(cells))
 
@@ -120,14 +136,8 @@ def measure_segmentation(ensemble: Ensemble, prepared: np.ndarray, device: torch
         device: where they run.
     """
     network = build_segmentation(ensemble.segmentation()[1]).eval()
-    operations = _count_segmentation(network, prepared.shape[1] * prepared.shape[2])
+    operations = count_segmentation(network, prepared.shape[1] * prepared.shape[2])
     compiled = get_engine("torch").segmentation(network, device)
     field = torch.from_numpy(prepared)[None].to(device)
     timing = measure(lambda: predict(compiled, field), repeats=5, allowance=2.0, device=device)
     return timing.times(2), operations
-
-
-def _count_segmentation(network: nn.Module, pixels: int) -> list[Operation]:
-    image = torch.zeros(1, 3, COUNTED_SIDE, COUNTED_SIDE)
-    once = count_operations(lambda: network(image), network.state_dict().values())
-    return 2 * [operation.times(pixels / COUNTED_SIDE**2) for operation in once]

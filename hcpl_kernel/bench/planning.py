@@ -77,13 +77,16 @@ class Costs:
     def run(self, images: int, cells: float, views: int) -> float:
         """Seconds of a run, from its start to the last writing; reading weights from the disk is left out.
 
-        Segmentation runs on the first device, the classifiers on all. Work on fields goes on during a GPU's
-        segmentation, and after that of a CPU.
+        GPUs segment and run the classifiers while the cores work on fields: the longer of the two counts. On a CPU both
+        count.
         """
-        core, device = self.field_core / self.cores, self.field_device
-        field = (core + device if self.shared else max(core, device)) + self.classifiers * self.fusing
+        core = self.field_core / self.cores
         networks = cells * (views * self.cell_view + self.cell) / self.devices
-        return self.start + images * (field + networks)
+        if self.shared:
+            both = core + self.field_device + networks
+        else:
+            both = max(core, self.field_device / self.devices + networks)
+        return self.start + images * (both + self.classifiers * self.fusing)
 
     def cell_on_one_thread(self, cells: float, views: int = 1) -> float:
         """Seconds per cell with one CPU thread and one device, nothing overlapped: the paper's headline."""

@@ -13,7 +13,7 @@ import torch
 from hcpl_kernel.bench.counting import gigamultiplies
 from hcpl_kernel.bench.figures import Figures
 from hcpl_kernel.bench.planning import Costs, Workload, format_plan, plan
-from hcpl_kernel.bench.projecting import BAND, MACHINES, machine_of
+from hcpl_kernel.bench.projecting import MACHINES, machine_of
 from hcpl_kernel.bench.sample import BITS
 from hcpl_kernel.bench.timing import Timing
 from hcpl_kernel.pipeline.report import versions
@@ -77,7 +77,7 @@ def as_values(
             key: {
                 "kind": "projection",
                 "assumptions": MACHINES[key].assumptions(),
-                "band": BAND,
+                "band": MACHINES[key].band,
                 **_run_values(there, workload),
             }
             for key, there in projected.items()
@@ -139,9 +139,10 @@ def format_figures(
     lines += ["Measured: a run on this machine", *format_plan(plan(costs, workload), workload)]
     lines += [_headline(costs, workload, on_gpu), SKIPPED]
     for key, there in projected.items():
+        band = MACHINES[key].band
         lines += [
             "",
-            f"PROJECTION to {key}, between / {BAND} and x {BAND} (nothing was measured there)",
+            f"PROJECTION to {key}, between / {band} and x {band} (nothing was measured by this run)",
             f"assumed: {MACHINES[key].assumptions()}",
             *format_plan(plan(there, workload), workload),
             _headline(there, workload, True),

@@ -46,6 +46,10 @@ class Engine(ABC):
     name: str
     shares_cores = False
 
+    def occupies_cores(self, device: torch.device) -> bool:
+        """Whether the engine computes on the cores that read and prepare its input; False where a device does it apart."""
+        return device.type == "cpu"
+
     def another(self, classifier: CompiledClassifier) -> CompiledClassifier:
         """A classifier with the same weights, not copied, that may run at the same time as the given one."""
         raise NotImplementedError(f"{self.name} spreads its own work")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hcpl_kernel.engines.base import CompiledClassifier, Engine
 from hcpl_kernel.engines.fused_normalisation import fuse_normalisation
+from hcpl_kernel.engines.half_throughout import can_be_half, make_half
 from hcpl_kernel.engines.split_precision import split_input
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.runtime.devices import memory_format, native_precision
@@ -46,6 +47,8 @@ class TorchEngine(Engine):
 class TorchClassifier:
     """A classifier in eager torch, in the device's memory format; see :class:`hcpl_kernel.engines.base.CompiledClassifier`.
 
+    In float16 the network's weights are, where its modules allow it; else autocast chooses the precision of each operation.
+
     Args:
         network: in evaluation mode, float32; its normalisation is fused into its convolutions, in place.
         device: where it is put.
@@ -58,10 +61,12 @@ class TorchClassifier:
         fuse_normalisation(network)
         if precision == "bfloat16":  # float16 has three bits more, which suffice
             split_input(network, torch.bfloat16)
+        self._autocast = precision == "bfloat16" or (precision == "float16" and not can_be_half(network))
+        if precision == "float16" and not self._autocast:
+            make_half(network)
         self.network = network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
 
     def descriptors(self, cells: Tensor) -> Tensor:
         """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32 on the same device."""
-        reduced = self.precision != "float32"
-        with torch.autocast(self._device.type, dtype=self._dtype if reduced else None, enabled=reduced):
+        with torch.autocast(self._device.type, dtype=self._dtype if self._autocast else None, enabled=self._autocast):
             return self.network.descriptors(cells).float()

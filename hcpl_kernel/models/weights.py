@@ -5,8 +5,10 @@ Importing this module imports no torch; loading does.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -132,17 +134,58 @@ def verify_parts(ensemble: Ensemble, segmentation: bool = True) -> None:
         WeightsError: naming every part at fault, one line per part.
     """
 
-    def fault(part: Part) -> str | None:
-        try:
-            _check_hash(part_path(ensemble, part), resolve_sha256(ensemble.folder, part))
-        except WeightsError as error:
-            return str(error)
-        return None
+    with Verification(ensemble, segmentation) as verification:
+        verification.wait()
 
-    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
-        faults = list(filter(None, pool.map(fault, ensemble.parts_in_use(segmentation))))
-    if faults:
-        raise WeightsError("\n".join([*faults, *_way_out(ensemble)]))
+
+class Verification:
+    """The check of :func:`verify_parts` in threads of its own, while other work goes on; a context manager.
+
+    The parts are read in the order in which a run needs them.
+
+    Args:
+        ensemble: the weights folder.
+        segmentation: False leaves out the two segmentation networks.
+    """
+
+    def __init__(self, ensemble: Ensemble, segmentation: bool = True) -> None:
+        self._ensemble = ensemble
+        self._pool = ThreadPoolExecutor(thread_name_prefix="hcpl hashing")  # hashing lets other threads run
+        parts = ensemble.parts_in_use(segmentation)
+        self._faults = {part.file: self._pool.submit(_fault, ensemble, part) for part in parts}
+
+    def __enter__(self) -> Verification:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, WeightsError):  # of one part; there may be others
+            self.wait()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def wait(self, files: Collection[str] | None = None) -> None:
+        """Return when the parts of these files, None for all, are known to be right.
+
+        Raises:
+            WeightsError: if one of them is not; it names every part at fault, one line per part.
+        """
+        wanted = [found for file, found in self._faults.items() if files is None or file in files]
+        if any(found.result() for found in wanted):
+            faults = filter(None, (found.result() for found in self._faults.values()))
+            raise WeightsError("\n".join([*faults, *_way_out(self._ensemble)]))
+
+    def look(self) -> None:
+        """Raise what :meth:`wait` would raise if a part is already known to be at fault; never waits for the first one."""
+        if any(found.done() and found.result() for found in self._faults.values()):
+            self.wait()
+
+
+def _fault(ensemble: Ensemble, part: Part) -> str | None:
+    """What is wrong with a part's file, None if nothing is."""
+    try:
+        _check_hash(part_path(ensemble, part), resolve_sha256(ensemble.folder, part))
+    except WeightsError as error:
+        return str(error)
+    return None
 
 
 def _way_out(ensemble: Ensemble) -> Iterator[str]:
@@ -212,11 +255,15 @@ def _check_hash(path: Path, expected: str) -> None:
 
 
 def _sha256(path: Path) -> str:
-    """The hash of a file, computed once as long as the file is not rewritten."""
-    status = path.stat()
-    if time.time() - status.st_ctime < JUST_WRITTEN:
-        return sha256_of(path)
-    return _sha256_as_of(path, status.st_ino, status.st_size, status.st_ctime_ns)
+    """The hash of a file, computed once as long as the file is not rewritten; who comes meanwhile waits for it."""
+    with _hashing[path]:
+        status = path.stat()
+        if time.time() - status.st_ctime < JUST_WRITTEN:
+            return sha256_of(path)
+        return _sha256_as_of(path, status.st_ino, status.st_size, status.st_ctime_ns)
+
+
+_hashing: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 
 @cache

@@ -44,6 +44,8 @@ class CellNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(1, CHANNEL_COUNT, 1, 1), persistent=False)
         self.input_precision: torch.dtype | None = None
         """Where it is set, the base takes its input in two parts (:mod:`hcpl_kernel.engines.split_precision`)."""
+        self.base_precision: torch.dtype | None = None
+        """What the base is computed in without autocast, where that is not what the standardisation is."""
         self.features = self._feature_depth()
 
     def standardise(self, cells: Tensor) -> Tensor:
@@ -56,7 +58,8 @@ class CellNetwork(nn.Module):
             (N, 4, S, S); or (N, 8, S, S) float32 where `input_precision` is set, the values rounded to it and the
             remainders.
         """
-        standardised = ((cells.float() - self.mean.float()) / self.std.float()).to(self.mean.dtype)
+        precision = self.base_precision or self.mean.dtype
+        standardised = ((cells.float() - self.mean.float()) / self.std.float()).to(precision)
         if self.input_precision is None:
             return standardised
         coarse = standardised.to(self.input_precision).to(standardised.dtype)

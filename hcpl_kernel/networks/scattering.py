@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.networks._filters import filter_bank
 from hcpl_kernel.networks._spectra import modulus, multiply_and_fold
+from hcpl_kernel.runtime.devices import without_autocast
 
 _CHUNK_BYTES = 256 * 2**20
 """Bound on the largest intermediate tensor on a GPU; planes are worked on in as many parts as that needs. A CPU takes
@@ -87,7 +88,7 @@ class Scattering(nn.Module):
         height, width = planes.shape[-2:]
         if self.shape is not None and (height, width) != tuple(self.shape):
             raise InputError(f"scattering was made for planes of {tuple(self.shape)} px, got {(height, width)}")
-        with torch.autocast(planes.device.type, enabled=False):
+        with without_autocast(planes.device):
             tables = self._tables(height, width, planes.device)
             flat = planes.reshape(-1, height, width).float()
             flat = flat.index_select(1, tables.rows).index_select(2, tables.columns)

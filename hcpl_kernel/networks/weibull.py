@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hcpl_kernel.runtime.devices import without_autocast
+
 FLOOR = 1e-3
 """Responses below this count as this much. Real powers are undefined below 0 and singular at 0, while the maps of SiLU
 and LayerNorm bases are signed; with 1e-3 the slope of a response to a power below 1 stays under about 60. Our choice."""
@@ -50,7 +52,7 @@ class WeibullActivation(nn.Module):
         Returns:
             float32 of the same shape, above or equal to 0.
         """
-        with torch.autocast(responses.device.type, enabled=False):
+        with without_autocast(responses.device):
             log_response = responses.float().clamp(FLOOR, CEILING).log()
             power = self.log_power.float().exp() * (log_response - self.log_lambda.float())
             decay = self.log_eta.float().exp() * (log_response - self.log_gamma.float())
@@ -85,7 +87,7 @@ class PowerNormalisation(nn.Module):
         Returns:
             float32 of the same shape, positive.
         """
-        with torch.autocast(pooled.device.type, enabled=False):
+        with without_autocast(pooled.device):
             exponent = self.log_alpha.float() + self.log_beta.float().exp() * pooled.float().clamp_min(self._FLOOR).log()
             return exponent.clamp(max=_LARGEST_EXPONENT).exp()
 

@@ -32,6 +32,7 @@ def cut_shards(
     before: Callable[[FieldFiles], Any] | None = None,
     refused: Callable[[FieldFiles], str | None] = lambda _: None,
     working: Callable[[FieldFiles], AbstractContextManager[object]] = contextlib.nullcontext,
+    stop: Stop | None = None,
 ) -> Generator[tuple[Shard, Pieces, CutShard], None, None]:
     """Make label maps, crops and records of shards, one shard after the other.
 
@@ -44,6 +45,7 @@ def cut_shards(
         before: called with each field before it is read, in the field's thread.
         refused: a text says why a field is not begun.
         working: gives what is entered while a field is worked on.
+        stop: checked before every field.
 
     Yields:
         Each shard with its pieces, which are on the disk then.
@@ -51,6 +53,8 @@ def cut_shards(
     threads = min(len(cores()) + 1, MOST_THREADS)
 
     def finish(_worker: None, files: FieldFiles, _stop: Stop) -> FinishedField:
+        if stop is not None:
+            stop.check()
         reason = refused(files)
         if reason is not None:
             return work.leave_out(files, crop_size, reason)

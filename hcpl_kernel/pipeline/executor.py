@@ -1,7 +1,8 @@
-"""One executor for threads and devices: bounded submission, results in order, the first error out as it was raised."""
+"""Threads for shards and fields: bounded submission, results in order, the first error out as it was raised."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -117,3 +118,59 @@ def run_in_order(
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Background(Generic[Result]):
+    """A stream that a thread of its own makes; the caller takes what is there and does other work meanwhile.
+
+    A context manager: when the block ends, the stream is told to stop, closed, and its thread joined.
+
+    Args:
+        make: gives the stream; it should check the :class:`Stop` that it is given between steps that take long.
+    """
+
+    def __init__(self, make: Callable[[Stop], Generator[Result, None, None]]) -> None:
+        self._stop = Stop()
+        self._stream = make(self._stop)
+        self._ready: list[Result] = []
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+        self._ended = False
+        self._thread = threading.Thread(target=self._make, name="hcpl background")
+        self._thread.start()
+
+    def __enter__(self) -> Background[Result]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def take(self) -> list[Result]:
+        """What was made since the last call, in order; waits for one result, and gives none when the stream has ended.
+
+        Raises:
+            BaseException: what the stream raised, after everything that it made before has been taken.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._ended)
+            taken, self._ready = self._ready, []
+        if not taken and self._failure is not None:
+            raise self._failure
+        return taken
+
+    def _make(self) -> None:
+        try:
+            with contextlib.closing(self._stream):
+                for result in self._stream:
+                    with self._changed:
+                        self._ready.append(result)
+                        self._changed.notify()
+                    del result
+                    self._stop.check()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, `take` raises it in the caller's thread
+            self._failure = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.nn import functional
+from torch import Tensor
 
-from hcpl_kernel.cells.crops import YELLOW
+from hcpl_kernel.cells.device_input import prepare
 from hcpl_kernel.cells.network_input import shrink_crops
 from hcpl_kernel.engines import get_engine
 from hcpl_kernel.engines.base import CompiledClassifier
@@ -17,18 +19,23 @@ from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
+from hcpl_kernel.pipeline.staging import send, wait_for
 from hcpl_kernel.runtime.allocation import is_out_of_memory
 from hcpl_kernel.runtime.devices import memory_format
 from hcpl_kernel.runtime.process_tuning import torch_threads
 
 CPU_BATCH = 16
 GPU_BATCH = 64
-"""Largest number of crops in a forward pass (our choice); halved where memory runs out."""
+"""Largest number of crops in a forward pass, on a GPU per `BATCH_MEMORY` (our choice); halved where memory runs out."""
+BATCH_MEMORY = 10 * 2**30
+"""Bytes of a GPU's memory for `GPU_BATCH` crops: twice the peak of a run with them, 5.1 GiB (H200, torch 2.11, 2026)."""
+MOST_GPU_BATCH = 256
+"""A GPU is busy with so many crops, and a shard has hardly more (our choice)."""
 MOST_LANES = 4
 """Batches that a CPU works on at the same time, at most (our choice; each holds the activations of a batch)."""
 
 
-def network_input(crops: np.ndarray | torch.Tensor, spec: NetworkSpec, device: torch.device) -> torch.Tensor:
+def network_input(crops: np.ndarray | Tensor, spec: NetworkSpec, device: torch.device) -> Tensor:
     """Turn stored crops into a network's input.
 
     Args:
@@ -39,25 +46,40 @@ def network_input(crops: np.ndarray | torch.Tensor, spec: NetworkSpec, device: t
     Returns:
         (n, 4, input_size, input_size) float32 in [0, 1], channels red, green, blue, yellow, in the device's memory format.
     """
+    return begin_input(crops, spec, device)()
+
+
+def begin_input(crops: np.ndarray | Tensor, spec: NetworkSpec, device: torch.device) -> Callable[[], Tensor]:
+    """Read crops and begin to copy them to a device; the result makes :func:`network_input` of them there."""
     if device.type == "cpu" and crops.shape[1] > spec.input_size:
         shrunk = shrink_crops(np.asarray(crops), spec.input_size, spec.crop == "masked")
-        return torch.from_numpy(shrunk).permute(0, 3, 1, 2)
-    packed = crops if isinstance(crops, torch.Tensor) else torch.from_numpy(np.array(crops))  # off the disk, once
-    if device.type == "cuda" and packed.device.type == "cpu":
-        packed = packed.pin_memory().to(device, non_blocking=True)
-    mask = packed[..., YELLOW] & 1
-    cells = packed.permute(0, 3, 1, 2).float().div_(255)
-    if spec.crop == "masked":
-        cells *= mask[:, None]
-    if cells.shape[-1] != spec.input_size:
-        shrinking = cells.shape[-1] > spec.input_size
-        cells = functional.interpolate(
-            cells, (spec.input_size,) * 2, mode="bilinear", align_corners=False, antialias=shrinking
-        )
-    return cells.contiguous(memory_format=memory_format(device))
+        cells = torch.from_numpy(shrunk).permute(0, 3, 1, 2)
+        return lambda: cells
+    receive = send(crops, device)
+    return lambda: prepare(receive(), spec.input_size, spec.crop == "masked", memory_format(device))
 
 
-def view(cells: torch.Tensor, index: int) -> torch.Tensor:
+def affordable_batch(memory: int) -> int:
+    """How many crops a forward pass on a GPU takes at first: :data:`GPU_BATCH`, doubled as often as memory affords it.
+
+    Args:
+        memory: of the GPU, bytes, all of it.
+    """
+    batch = GPU_BATCH
+    while batch < MOST_GPU_BATCH and 2 * batch // GPU_BATCH * BATCH_MEMORY <= memory:
+        batch *= 2
+    return batch
+
+
+def _first_batch(device: torch.device, apart: bool) -> int:
+    if not apart:
+        return CPU_BATCH
+    if device.type != "cuda":
+        return GPU_BATCH
+    return affordable_batch(torch.cuda.get_device_properties(device).total_memory)
+
+
+def view(cells: Tensor, index: int) -> Tensor:
     """The `index`-th of the eight symmetries of the square; 0 is the identity, 1 the horizontal flip."""
     turned = torch.rot90(cells, index // 2, (2, 3)) if index >= 2 else cells
     return turned.flip(3) if index % 2 else turned
@@ -72,6 +94,13 @@ def empty_prediction(spec: NetworkSpec, fields: int, with_descriptors: bool = Fa
 
 class Predictor:
     """Runs one network on one device.
+
+    On a GPU, :meth:`predict` may be called from several threads at once: while one batch is computed, the other threads read
+    and copy the next ones and bring the last ones' results back.
+
+    Attributes:
+        apart: whether the device leaves the cores to what reads, prepares and writes.
+        batch: the largest number of crops in a forward pass.
 
     Args:
         network: the network, in evaluation mode.
@@ -94,7 +123,9 @@ class Predictor:
         made = get_engine(engine)
         self._engine = made.classifier(network, device, spec.input_size)
         self._lanes = [self._engine]
-        if device.type == "cpu" and made.shares_cores:
+        self.apart = not made.occupies_cores(device)
+        self._turn = threading.Lock()
+        if not self.apart and made.shares_cores:
             count = min(torch.get_num_threads(), MOST_LANES)
             self._lanes += [made.another(self._engine) for _ in range(count - 1)]
         self._network = network
@@ -102,7 +133,7 @@ class Predictor:
         self._device = device
         self.views = views or spec.views
         self._with_descriptors = with_descriptors
-        self.batch = GPU_BATCH if device.type == "cuda" else CPU_BATCH
+        self.batch = _first_batch(device, self.apart)
 
     @property
     def precision(self) -> str:
@@ -141,7 +172,7 @@ class Predictor:
         kept = _half(_mean(descriptors)) if self._with_descriptors else None
         return Prediction(_mean(prob_cell), _mean(prob_image) if prob_image else None, kept)
 
-    def _descriptors(self, crops: np.ndarray, stop: Stop) -> list[torch.Tensor]:
+    def _descriptors(self, crops: np.ndarray, stop: Stop) -> list[Tensor]:
         """The descriptors of all crops, (N, D) float32, one tensor per view."""
         parts = None
         if len(self._lanes) > 1:
@@ -155,7 +186,7 @@ class Predictor:
             parts = self._one_by_one(crops, stop)
         return [torch.cat(part) for part in zip(*parts, strict=True)]
 
-    def _in_lanes(self, crops: np.ndarray, stop: Stop) -> list[list[torch.Tensor]]:
+    def _in_lanes(self, crops: np.ndarray, stop: Stop) -> list[list[Tensor]]:
         """Several batches at the same time, each on its share of the cores.
 
         Cores that work on one layer wait for each other at its end, which costs a multiple of the time where another
@@ -165,7 +196,7 @@ class Predictor:
         for left in range(math.ceil(len(crops) / self.batch), 0, -1):  # as one by one: results do not depend on the cores
             bounds.append(bounds[-1] + math.ceil((len(crops) - bounds[-1]) / left))
 
-        def work(lane: CompiledClassifier, bound: tuple[int, int], inner: Stop) -> list[torch.Tensor]:
+        def work(lane: CompiledClassifier, bound: tuple[int, int], inner: Stop) -> list[Tensor]:
             inner.check()
             stop.check()
             with torch.inference_mode():
@@ -175,9 +206,9 @@ class Predictor:
             ahead = 2 * len(self._lanes)
             return list(run_in_order(work, itertools.pairwise(bounds), self._lanes, ahead))
 
-    def _one_by_one(self, crops: np.ndarray, stop: Stop) -> list[list[torch.Tensor]]:
+    def _one_by_one(self, crops: np.ndarray, stop: Stop) -> list[list[Tensor]]:
         """One batch after the other."""
-        parts: list[list[torch.Tensor]] = []
+        parts: list[list[Tensor]] = []
         start = 0
         while start < len(crops):
             stop.check()
@@ -187,18 +218,28 @@ class Predictor:
             try:
                 parts.append(self._views_of(self._engine, crops[start:end]))
             except (RuntimeError, MemoryError) as error:
-                if self.batch == 1 or not is_out_of_memory(error):
+                if end - start == 1 or not is_out_of_memory(error):
                     raise
-                self.batch = max(1, min(self.batch, end - start) // 2)
+                self.batch = min(self.batch, (end - start) // 2)
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
             start = end
         return parts
 
-    def _views_of(self, lane: CompiledClassifier, crops: np.ndarray) -> list[torch.Tensor]:
-        cells = network_input(crops, self._spec, self._device)
-        return [lane.descriptors(view(cells, index)) for index in range(self.views)]
+    def _views_of(self, lane: CompiledClassifier, crops: np.ndarray) -> list[Tensor]:
+        cells = begin_input(crops, self._spec, self._device)
+        if not self.apart:
+            return self._compute(lane, cells)
+        with self._turn:  # one batch at a time, so that memory holds the activations of one
+            computed = self._compute(lane, cells)
+            wait = wait_for(self._device)
+        wait()
+        return computed
+
+    def _compute(self, lane: CompiledClassifier, cells: Callable[[], Tensor]) -> list[Tensor]:
+        ready = cells()
+        return [lane.descriptors(view(ready, index)) for index in range(self.views)]
 
 
 def _half(values: np.ndarray) -> np.ndarray:
@@ -207,5 +248,5 @@ def _half(values: np.ndarray) -> np.ndarray:
     return np.clip(values, -largest, largest).astype(np.float16)
 
 
-def _mean(probabilities: list[torch.Tensor]) -> np.ndarray:
+def _mean(probabilities: list[Tensor]) -> np.ndarray:
     return torch.stack(probabilities).mean(0).cpu().numpy()

@@ -1,5 +1,8 @@
 """The driver of one machine: waves of shards, network by network, on all devices.
 
+The fields of a wave are cut by threads of their own. Where networks run on a GPU, they see the shards that are cut so far
+meanwhile; where they run on the cores, they begin when all are cut.
+
 Without a time limit a wave is a bounded number of shards, so that the disk in use does not grow with the number of
 fields. With one, all shards form a single wave: after every network there is a prediction of all of them, and stopping
 early leaves out networks, never images.
@@ -9,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -20,9 +24,10 @@ from hcpl_kernel.cells.store import affordable_size, fields_per_wave, free_bytes
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.models.network_spec import NetworkSpec
-from hcpl_kernel.models.weights import load_geometry_path
+from hcpl_kernel.models.weights import Verification, load_geometry_path
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.cutting import cut_shards
+from hcpl_kernel.pipeline.executor import Background, Stop
 from hcpl_kernel.pipeline.field_work import FieldWork
 from hcpl_kernel.pipeline.label_maps import label_maps_stand
 from hcpl_kernel.pipeline.network_passes import NetworkPasses, Pass, Working, fewer, fields_of
@@ -112,28 +117,30 @@ class LocalRun:
         self._passes = NetworkPasses(settings, setup, workspace, budget, report, devices, attempts)
         self._cells_per_field: float = EXPECTED_CELLS
         self._improving = 0.0
-        self.resident = self._passes.resident
+        self.resident = self._passes.networks.resident
 
-    def run(self, shards: Sequence[Shard], improve: Improve | None) -> dict[int, Place]:
+    def run(
+        self, shards: Sequence[Shard], improve: Improve | None, verification: Verification | None = None
+    ) -> dict[int, Place]:
         """Make the parts of shards.
 
         Args:
             shards: those that have no finished part.
             improve: under a time limit, called after networks with a function that gives the present part of a shard; None
                 where the submission is not this run's to write.
+            verification: of the weights, where it still goes on; no network runs before it has ended.
 
         Returns:
             For each shard whose part is in the store now, by its index, where it is.
         """
         finished: dict[int, Place] = {}
         remaining = list(shards)
+        self._passes.networks.expect(self._order[0])
         with Progress(fields_of(shards), self._order, self._settings.quiet) as progress:
             while remaining:
                 wave = self._next_wave(remaining)
                 del remaining[: len(wave)]
-                with self._report.stage("fields") as facts:
-                    working = self._cut(wave, progress)
-                    facts["fields"] = fields_of(wave)
+                working = self._cut(wave, progress, verification)
                 said = self._run_networks(working, improve, progress)
                 with self._report.stage("fusion"):
                     finished |= self._commit(working, said)
@@ -141,6 +148,7 @@ class LocalRun:
                 self._cells_per_field = max(1.0, seen / fields_of(wave))
                 if remaining and finished:
                     self._improve(improve, partial(self._committed, dict(finished)))
+        self._passes.networks.close()
         return finished
 
     def _next_wave(self, remaining: Sequence[Shard]) -> list[Shard]:
@@ -157,11 +165,46 @@ class LocalRun:
 
     # ---- fields
 
-    def _cut(self, wave: Sequence[Shard], progress: Progress) -> list[Working]:
-        """Records, label maps and crops of the shards that do not have them yet."""
-        known = {shard.index: self._known(shard) for shard in wave}
-        todo = [shard for shard in wave if known[shard.index] is None]
-        progress.segmented(fields_of(wave) - fields_of(todo))
+    def _cut(self, wave: Sequence[Shard], progress: Progress, verification: Verification | None) -> list[Working]:
+        """Records, label maps and crops of the shards of a wave, in its order; some networks have seen some of them."""
+        working: list[Working] = []
+        with Background(partial(self._cutting, wave)) as cutting:
+            while cut := cutting.take():
+                working += cut
+                progress.segmented(fields_of([each.shard for each in cut]))
+                if verification is not None:
+                    verification.look()
+                    if self._passes.apart:
+                        verification.wait()
+                if self._passes.apart and len(working) < len(wave):
+                    self._run_meanwhile(cut, len(wave) / len(working) * sum(each.cells for each in working), progress)
+        if verification is not None:
+            verification.wait()
+        return sorted(working, key=lambda each: each.shard.index)
+
+    def _run_meanwhile(self, cut: Sequence[Working], expected: float, progress: Progress) -> None:
+        """Let networks see shards while others are cut, as far as the time suffices for all cells that are expected."""
+        order = self._passes.in_time(self._order, math.ceil(expected))
+        if not self.resident:  # to load every network again for a few shards would take longer than they do
+            order = order[:1]
+        for spec, following in zip(order, (*order[1:], self._order[0]), strict=True):
+            self._passes.run(spec, cut, None, progress, following)
+
+    def _cutting(self, wave: Sequence[Shard], stop: Stop) -> Generator[Working, None, None]:
+        """The shards of a wave as they are cut; first those whose pieces are there."""
+        with self._report.stage("fields") as facts:
+            todo = []
+            for shard in wave:
+                stop.check()
+                known = self._known(shard)
+                if known is None:
+                    todo.append(shard)
+                else:
+                    yield known
+            yield from self._cut_anew(todo, stop)
+            facts["fields"] = fields_of(wave)
+
+    def _cut_anew(self, todo: Sequence[Shard], stop: Stop) -> Generator[Working, None, None]:
         size = self._affordable(todo)
         cutting = cut_shards(
             todo,
@@ -172,12 +215,11 @@ class LocalRun:
             before=self._keys.of_field,  # hashes what is then decoded, while it is in memory
             refused=self._refused,
             working=lambda files: self._attempts.working("field", files.id),
+            stop=stop,
         )
         with contextlib.closing(cutting):
             for shard, pieces, cut in cutting:
-                known[shard.index] = Working(shard, pieces.key, pieces, cut.cells, size, cut.unfinished)
-                progress.segmented(len(shard.files))
-        return [working for working in known.values() if working is not None]
+                yield Working(shard, pieces.key, pieces, cut.cells, size, cut.unfinished)
 
     def _known(self, shard: Shard) -> Working | None:
         """A shard whose pieces an earlier run left whole; predictions in parts of the store become pieces again."""
@@ -230,7 +272,8 @@ class LocalRun:
         for position, spec in enumerate(self._order):
             most = self._passes.views_in_time(self._order[position:], cells) if self._budget.limit is not None else None
             views = fewer(self._settings, spec, most)
-            came = self._passes.run(spec, wave, views, progress)
+            following = self._order[position + 1] if position + 1 < len(self._order) else None
+            came = self._passes.run(spec, wave, views, progress, following)
             if came.reason is not None:
                 self._report.leave_out(spec.name, came.reason)
                 if first is None and came.seen and spec in self._ensemble.networks:

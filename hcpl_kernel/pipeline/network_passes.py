@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
+from hcpl_kernel.engines import get_engine
 from hcpl_kernel.errors import HcplError, describe
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
-from hcpl_kernel.models.weights import part_path
-from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
 from hcpl_kernel.pipeline.inference import Predictor, empty_prediction
+from hcpl_kernel.pipeline.loading import DeviceLost, LoadedNetworks, losing
 from hcpl_kernel.pipeline.part import CutShard
 from hcpl_kernel.pipeline.pieces import Pieces, seen_of
 from hcpl_kernel.pipeline.plan import Shard
@@ -31,26 +30,18 @@ from hcpl_kernel.pipeline.setup import Setup
 from hcpl_kernel.pipeline.shard_work import NetworkFailure, predict_shard
 from hcpl_kernel.pipeline.workspace import Workspace
 from hcpl_kernel.runtime.attempts import Attempts
-from hcpl_kernel.runtime.devices import find_fault, other_devices
-from hcpl_kernel.runtime.memory import available_memory
+from hcpl_kernel.runtime.devices import other_devices
 from hcpl_kernel.runtime.process_tuning import core_affinity, torch_threads
 from hcpl_kernel.runtime.system import cores
 from hcpl_kernel.settings import PredictSettings
 
-RESIDENT_SHARE = 0.25
-"""Networks stay loaded between waves where their files, twice, take at most this share of the free memory (our choice)."""
+SHARDS_PER_DEVICE = 3
+"""Shards that a device which computes apart from the cores has in work: of one the crops are read and copied, one is
+computed, of one the prediction is written (our choice; what waits is a batch of crops each)."""
 
 
 class _OutOfTime(Exception):
     """The time for networks is used up."""
-
-
-class _DeviceLost(Exception):
-    """A device does not compute any more."""
-
-    def __init__(self, device: torch.device, reason: str) -> None:
-        super().__init__(reason)
-        self.device, self.reason = device, reason
 
 
 class _TimedStop(Stop):
@@ -107,7 +98,7 @@ class NetworkPasses:
     """Runs networks over waves.
 
     Attributes:
-        resident: whether networks stay in memory between waves.
+        networks: of the run, on their devices.
 
     Args:
         settings: of the run.
@@ -130,21 +121,31 @@ class NetworkPasses:
         attempts: Attempts,
     ) -> None:
         self._settings = settings
-        self._ensemble = setup.ensemble
         self._keys = setup.keys
         self._workspace = workspace
         self._budget = budget
         self._report = report
-        self._devices = devices
         self._pace = Pace(settings.views)
         self._attempts = attempts
         crashed = {spec.name: attempts.reason_against("network", spec.name) for spec in setup.order}
         self._failed = {name: reason for name, reason in crashed.items() if reason is not None}
-        self._loaded: dict[str, list[Predictor]] = {}
-        sizes = (part_path(setup.ensemble, spec).stat().st_size for spec in setup.order)
-        self.resident = 2 * sum(sizes) * len(devices) <= RESIDENT_SHARE * available_memory()
+        self._there: set[tuple[str, str, str, str]] = set()
+        self.networks = LoadedNetworks(settings, setup.ensemble, setup.order, devices, attempts)
 
-    def run(self, spec: NetworkSpec, wave: Sequence[Working], views: int | None, progress: Progress) -> Pass:
+    @property
+    def apart(self) -> bool:
+        """Whether the devices leave the cores to other work."""
+        engine = get_engine(self._settings.engine)
+        return not any(engine.occupies_cores(device) for device in self.networks.devices)
+
+    def run(
+        self,
+        spec: NetworkSpec,
+        wave: Sequence[Working],
+        views: int | None,
+        progress: Progress,
+        following: NetworkSpec | None = None,
+    ) -> Pass:
         """Predict the shards that a network has not seen.
 
         Args:
@@ -152,11 +153,12 @@ class NetworkPasses:
             wave: the shards.
             views: test-time views, None for what is asked for.
             progress: is told how far the pass is.
+            following: the network that is wanted next, which is loaded meanwhile.
         """
         key = self._keys.prediction(spec, views)
         if spec.name in self._failed:
             return Pass(key, self._failed[spec.name])
-        missing = [w for w in wave if not self._has_prediction(w, spec.name, key)]
+        missing = [w for w in wave if not self._has_prediction(w, spec.name, w.elsewhere.get(spec.name, key))]
         present = {w.shard.index for w in wave} - {w.shard.index for w in missing}
         facts = self._report.network(spec.name)
         progress.predicted(spec.name, fields_of([w.shard for w in wave]) - fields_of([w.shard for w in missing]))
@@ -168,7 +170,7 @@ class NetworkPasses:
         if not cells:  # nothing to load a network for
             for working in missing:
                 nothing = empty_prediction(spec, len(working.shard.files), self._keeps_descriptors(spec))
-                working.pieces.put_prediction(spec.name, key, working.seen, nothing)
+                self._put(working, spec.name, key, nothing)
             progress.predicted(spec.name, fields_of([w.shard for w in missing]))
             return Pass(key, None, frozenset(w.shard.index for w in wave))
         least = self._pace.least_seconds(spec, cells, views)
@@ -179,8 +181,7 @@ class NetworkPasses:
         done: list[Working] = []
         why: str | None = None
         try:
-            with self._attempts.working("network", spec.name):
-                predictors = self._predict(spec, views, missing, progress, done)
+            predictors = self._predict(spec, views, missing, progress, done, following)
         except _OutOfTime:
             why = "the time limit was near"
         except NetworkFailure as error:
@@ -188,7 +189,7 @@ class NetworkPasses:
         except (HcplError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a network's libraries raise costs that network, not the run
-            self._loaded.pop(spec.name, None)
+            self.networks.drop(spec)
             with open(self._workspace.error, "a", encoding="utf-8") as file:
                 file.write(f"network {spec.name}\n{''.join(traceback.format_exception(error))}\n")
             text = str(error).strip().splitlines() or ["no message"]
@@ -196,8 +197,8 @@ class NetworkPasses:
         finally:
             seconds = time.perf_counter() - start
             self._report.spend(facts, seconds)
-            if not self.resident:
-                self._loaded.pop(spec.name, None)
+            if not self.networks.resident:
+                self.networks.drop(spec)
         if why is None and len(done) < len(missing):
             left = seconds / len(done) * (len(missing) - len(done))
             why = f"it would need {left:.0f} s more, {max(0.0, self._budget.for_networks):.0f} s are left"
@@ -209,6 +210,22 @@ class NetworkPasses:
         facts["precision"] = predictors[0].precision
         facts["batch"] = min(predictor.batch for predictor in predictors)
         return Pass(key, None, frozenset(present))
+
+    def in_time(self, specs: Sequence[NetworkSpec], cells: int) -> Sequence[NetworkSpec]:
+        """The first of these networks, as many as can see so many cells in the time that is left.
+
+        Under a time limit, those whose time nothing is known of yet are left out after the first classifier.
+        """
+        if self._budget.limit is None:
+            return specs
+        if not self._pace.known:
+            return specs[:2]
+        left = self._budget.for_networks
+        for count, spec in enumerate(specs):
+            left -= self._pace.least_seconds(spec, cells)
+            if left < 0:
+                return specs[:count]
+        return specs
 
     def views_in_time(self, specs: Sequence[NetworkSpec], cells: int) -> int | None:
         """With how many test-time views all of these networks can see so many cells in the time that is left.
@@ -226,6 +243,8 @@ class NetworkPasses:
 
     def _has_prediction(self, working: Working, name: str, key: str) -> bool:
         """Whether a network has seen a shard; a damaged prediction is made again, which the report says."""
+        if (working.key, name, key, working.seen) in self._there:
+            return True
         try:
             return len(working.pieces.prediction(name, key, working.seen).prob_cell) == working.cells
         except AbsentFile:
@@ -234,6 +253,11 @@ class NetworkPasses:
             self._report.warn(None, f"{name} predicts shard {working.shard.index + 1} again: {error}")
             return False
 
+    def _put(self, working: Working, name: str, key: str, prediction: Prediction) -> None:
+        """Keep a prediction, and remember that it is there: it is not read back for the next pass over its shard."""
+        working.pieces.put_prediction(name, key, working.seen, prediction)
+        self._there.add((working.key, name, key, working.seen))
+
     def _predict(
         self,
         spec: NetworkSpec,
@@ -241,6 +265,7 @@ class NetworkPasses:
         missing: Sequence[Working],
         progress: Progress,
         finished: list[Working],
+        following: NetworkSpec | None,
     ) -> list[Predictor]:
         """Predict shards until all are done or the rest would not be in time; those that are done are added to a list.
 
@@ -249,16 +274,20 @@ class NetworkPasses:
         """
         while True:
             try:
-                predictors = self._predictors(spec, views)
+                predictors = self.networks.get(spec)
+                if following is not None and following.name not in self._failed:
+                    self.networks.expect(following)
+                for predictor in predictors:
+                    predictor.views = views or self._settings.views or spec.views
                 left = [working for working in missing if working not in finished]
-                self._predict_on(predictors, spec, views, left, progress, finished)
+                with self._attempts.working("network", spec.name):
+                    self._predict_on(predictors, spec, views, left, progress, finished)
                 return predictors
-            except _DeviceLost as lost:
-                devices = other_devices(lost.device, self._devices)
+            except DeviceLost as lost:
+                devices = other_devices(lost.device, self.networks.devices)
                 if not devices:
                     raise RuntimeError(lost.reason) from lost
-                self._devices = devices
-                self._loaded.clear()
+                self.networks.move(devices)
                 where = ", ".join(map(str, devices))
                 self._report.degrade(f"{lost.device} failed ({lost.reason}); the run went on with {where}")
 
@@ -271,9 +300,11 @@ class NetworkPasses:
         progress: Progress,
         finished: list[Working],
     ) -> None:
-        several = len(predictors) > 1 and self._devices[0].type == "cpu"
+        apart = predictors[0].apart
+        several = len(predictors) > 1 and not apart
+        workers = list(range(len(predictors))) * (SHARDS_PER_DEVICE if apart else 1)
         threads = torch.get_num_threads()
-        usual, devices = self._keys.prediction(spec, views), self._devices
+        usual, devices = self._keys.prediction(spec, views), self.networks.devices
 
         def predict(rank: int, working: Working, stop: Stop) -> None:
             with contextlib.ExitStack() as stack:
@@ -284,15 +315,15 @@ class NetworkPasses:
                     stack.enter_context(torch_threads(min(len(share), threads)))
                 cut = working.pieces.cut(verify=False)
                 crops = working.pieces.crops(cut)
-                with _losing(devices[rank]):
+                with losing(devices[rank]):
                     prediction = _predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
             key = self._keys.prediction(spec, views, predictors[rank].precision)
             if key != usual:
                 working.elsewhere[spec.name] = key
-            working.pieces.put_prediction(spec.name, key, working.seen, prediction)
+            self._put(working, spec.name, key, prediction)
 
         start, done = time.perf_counter(), 0
-        stream = run_in_order(predict, missing, range(len(predictors)), ahead=2 * len(predictors))
+        stream = run_in_order(predict, missing, workers, ahead=2 * len(workers))
         with contextlib.closing(stream):
             for _ in stream:
                 progress.predicted(spec.name, len(missing[done].shard.files))
@@ -304,32 +335,6 @@ class NetworkPasses:
 
     def _keeps_descriptors(self, spec: NetworkSpec) -> bool:
         return spec.name in (self._settings.descriptors or ())
-
-    def _predictors(self, spec: NetworkSpec, views: int | None) -> list[Predictor]:
-        """The network on every device."""
-        if spec.name not in self._loaded:
-            network = load_network(self._ensemble, spec)
-            copies = [network, *(copy.deepcopy(network) for _ in self._devices[1:])]  # engines change theirs in place
-            made = []
-            for module, device in zip(copies, self._devices, strict=True):
-                with _losing(device):
-                    made.append(Predictor(module, spec, device, self._settings.engine, None, self._keeps_descriptors(spec)))
-            self._loaded[spec.name] = made
-        for predictor in self._loaded[spec.name]:
-            predictor.views = views or self._settings.views or spec.views
-        return self._loaded[spec.name]
-
-
-@contextlib.contextmanager
-def _losing(device: torch.device) -> Iterator[None]:
-    """Tells an error of a network from one of its device, after which that computes nothing any more."""
-    try:
-        yield
-    except RuntimeError as error:
-        reason = find_fault(device)
-        if reason is None:
-            raise
-        raise _DeviceLost(device, reason) from error
 
 
 def _predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:

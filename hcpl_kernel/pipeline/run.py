@@ -16,7 +16,7 @@ from hcpl_kernel.export.cell_columns import CellForm
 from hcpl_kernel.fields.bit_depth import settle
 from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
-from hcpl_kernel.models.weights import resolve_sha256, verify_parts
+from hcpl_kernel.models.weights import Verification, resolve_sha256, verify_parts
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.first_submission import has_tables
 from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networks_of
@@ -244,7 +244,19 @@ class _Run:
     def _make(
         self, ensemble: Ensemble, store: Store, mine: Sequence[Shard], inputs: str | None, budget: TimeBudget
     ) -> Finished:
-        """Compute what is not finished."""
+        """Compute what is not finished; the weights are verified meanwhile."""
+        with Verification(ensemble, self._settings.labels is None) as verification:
+            return self._compute(ensemble, store, mine, inputs, budget, verification)
+
+    def _compute(
+        self,
+        ensemble: Ensemble,
+        store: Store,
+        mine: Sequence[Shard],
+        inputs: str | None,
+        budget: TimeBudget,
+        verification: Verification,
+    ) -> Finished:
         from hcpl_kernel.engines import get_engine
         from hcpl_kernel.pipeline.field_work import FieldWork
         from hcpl_kernel.pipeline.local import LocalRun
@@ -252,7 +264,6 @@ class _Run:
         from hcpl_kernel.runtime.devices import resolve_devices
 
         settings, report = self._settings, self._report
-        verify_parts(ensemble, settings.labels is None)
         devices, notes = resolve_devices(settings.device)
         for note in notes:
             report.degrade(note)
@@ -279,8 +290,10 @@ class _Run:
             if finished.places:
                 self._write(finished, ensemble, inputs, final=False)
         work = FieldWork(setup.segmenter, settings.pixel_size, self._workspace.labels, setup.depth)
+        # what a damaged network segmented would be found again by the next run
+        verification.wait([ensemble.nuclei.file, ensemble.cell.file])
         local = LocalRun(settings, setup, store, self._workspace, budget, report, devices, work, attempts)
-        finished.places |= local.run(todo, improve)
+        finished.places |= local.run(todo, improve, verification)
         return finished
 
     def _make_on_cluster(self, ensemble: Ensemble, store: Store, mine: Sequence[Shard]) -> Finished:

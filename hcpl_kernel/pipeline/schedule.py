@@ -42,6 +42,11 @@ class Pace:
         self._views = views
         self._seconds: deque[float] = deque(maxlen=RECENT)
 
+    @property
+    def known(self) -> bool:
+        """Whether any network has been measured."""
+        return bool(self._seconds)
+
     def observe(self, spec: NetworkSpec, cells: int, views: int | None, seconds: float) -> None:
         """Note how long a network took for so many cells, with fewer views than usual unless `views` is None."""
         work = self._work(spec, cells, views)

@@ -114,7 +114,7 @@ def make_setup(
         ensemble: its weights.
         precision: what the engine computes descriptors in.
         depth: what 16-bit images are taken for.
-        devices: the first one segments, the others when it fails; empty where only the keys are wanted.
+        devices: all of them segment, the CPU when one fails; empty where only the keys are wanted.
         stamps: of the content of files.
 
     Raises:

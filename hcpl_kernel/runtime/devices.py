@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -79,6 +80,11 @@ def memory_format(device: torch.device) -> torch.memory_format:
         if not tensor_cores or "GTX 16" in torch.cuda.get_device_name(device):
             return torch.contiguous_format
     return torch.channels_last
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A block in which autocast changes no precision on a device; nothing on the meta device, which has no autocast."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def native_precision(device: torch.device) -> str:

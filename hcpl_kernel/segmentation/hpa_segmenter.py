@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import cv2
@@ -59,7 +61,8 @@ def make(request: SegmenterRequest) -> HpaNetworks:
     identity = [request.engine, request.precision, networks]
     in_turn: list[Callable[[], Segmentator]] = [functools.partial(load, device) for device in _in_turn(request.devices)]
     loads = in_turn or [_stamps_only]
-    return HpaNetworks(loads[0], identity, request.pixel_size, request.resolution, network_bytes, loads[1:])
+    together = max(1, len(set(request.devices)))
+    return HpaNetworks(loads[0], identity, request.pixel_size, request.resolution, network_bytes, loads[1:], together)
 
 
 def _in_turn(devices: Sequence[torch.device]) -> list[torch.device]:
@@ -76,7 +79,7 @@ def _stamps_only() -> Segmentator:
 class HpaNetworks:
     """A segmenter of the two networks; see :class:`hcpl_kernel.segmentation.interface.Segmenter`.
 
-    The device runs one field at a time; rescaling and labelling run in the calling threads meanwhile.
+    Every device runs one field at a time; rescaling and labelling run in the calling threads meanwhile.
 
     Args:
         load: makes the networks, once, when the first field is segmented.
@@ -85,6 +88,7 @@ class HpaNetworks:
         resolution: one of :data:`hcpl_kernel.settings.RESOLUTIONS`.
         network_bytes: of the main memory that one pixel at the networks' resolution takes, about, for `memory`.
         spares: make the networks on other devices, which are used in turn when the device in use fails.
+        together: so many devices, `load`'s and the first of `spares`, segment at the same time.
 
     Raises:
         SettingsError: for an unknown resolution.
@@ -98,18 +102,19 @@ class HpaNetworks:
         resolution: str = "quarter",
         network_bytes: int = 0,
         spares: Sequence[Callable[[], Segmentator]] = (),
+        together: int = 1,
     ) -> None:
         if resolution not in RESOLUTIONS:
             raise SettingsError(f"resolution {resolution!r}, expected one of {', '.join(RESOLUTIONS)}")
-        self._load = load
+        self._loads = (load, *spares)[:together]
         self._identity = identity
         self._pixel_size = pixel_size
         self._resolution = resolution
         self._network_bytes = network_bytes
-        self._spares = list(spares)
-        self._lost = ""
-        self._segmentator: Segmentator | None = None
-        self._device_lock = threading.Lock()
+        self._spares = list((load, *spares)[together:])
+        self._lock = threading.Lock()
+        self._padding: bool | None = None
+        self._seats = self._free_seats()
 
     def labels(self, field_id: str, image: NDArray) -> Labels:
         """The labels of a field, cells 1..n without gaps.
@@ -123,9 +128,9 @@ class HpaNetworks:
         from hcpl_kernel.segmentation.labellers import LABELLERS
         from hcpl_kernel.segmentation.labelling import seen_nuclei
 
-        self._loaded()
+        padding = self._loaded()
         try:
-            nuclei_map, cell_map, lost = self._maps(image)
+            nuclei_map, cell_map, lost = self._maps(image, padding)
             seen = seen_nuclei(nuclei_map)
             nuclei, cells = LABELLERS[self._resolution](nuclei_map, cell_map, output_shape=image.shape[1:])
         except (RuntimeError, MemoryError, cv2.error) as error:
@@ -154,43 +159,84 @@ class HpaNetworks:
 
     def close(self) -> None:
         """Release the networks."""
-        with self._device_lock:
-            self._segmentator = None
+        with self._lock:
+            self._padding, self._seats = None, self._free_seats()
 
-    def _loaded(self) -> Segmentator:
-        with self._device_lock:
-            if self._segmentator is None:
-                self._segmentator = self._load()
-            return self._segmentator
+    def _free_seats(self) -> SimpleQueue[_Seat]:
+        seats: SimpleQueue[_Seat] = SimpleQueue()
+        for load in self._loads:
+            seats.put(_Seat(load))
+        return seats
 
-    def _maps(self, image: NDArray) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
+    def _loaded(self) -> bool:
+        """Whether the networks take padded images; the first call loads them, and raises what that raises."""
+        with self._lock:
+            if self._padding is None:
+                with _taken(self._seats) as seat:
+                    self._padding = seat.networks().padding
+            return self._padding
+
+    def _maps(self, image: NDArray, padding: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
         """Class maps of one image, and where another device made them a sentence that says so."""
         from hcpl_kernel.segmentation.hpa_networks import crop, network_shape, segmentation_input
 
-        padding = self._loaded().padding
         planes = segmentation_input(image, self._pixel_size, padding)
         shape = network_shape(image.shape[1:], self._pixel_size)
-        with self._device_lock:
-            nuclei, cells = self._forward(planes[None])
-            lost = self._lost
+        with _taken(self._seats) as seat:
+            nuclei, cells = self._forward(seat, planes[None])
+            lost = seat.lost
         return crop(nuclei[0], shape, padding), crop(cells[0], shape, padding), lost
 
-    def _forward(self, inputs: NDArray[np.float32]) -> Maps:
-        """The networks' forward passes, on the next device where the present one has failed; called with its lock."""
+    def _forward(self, seat: _Seat, inputs: NDArray[np.float32]) -> Maps:
+        """The networks' forward passes, on the next device where the present one has failed."""
         from hcpl_kernel.runtime.devices import find_fault
 
         while True:
-            if self._segmentator is None:
-                self._segmentator = self._load()
+            networks = seat.networks()
             try:
-                return _forward(self._segmentator, inputs)
+                return _forward(networks, inputs)
             except RuntimeError:
-                device = self._segmentator.device
-                reason = find_fault(device) if self._spares else None
-                if reason is None:
+                reason = find_fault(networks.device) if self._spares else None
+                spare = self._spare(seat) if reason is not None else None
+                if reason is None or spare is None:
                     raise
-            self._segmentator, self._load = None, self._spares.pop(0)
-            self._lost = f"segmented on another device, because {device} failed ({reason})"
+            seat.move(spare, networks.device, reason)
+
+    def _spare(self, seat: _Seat) -> Callable[[], Segmentator] | None:
+        """What is used in place of a device that failed; the last one, the CPU, is there for all but itself."""
+        with self._lock:
+            if len(self._spares) > 1:
+                return self._spares.pop(0)
+            return self._spares[0] if seat.load is not self._spares[0] else None
+
+
+class _Seat:
+    """A device that segments one field at a time, and what is used in its place when it fails."""
+
+    def __init__(self, load: Callable[[], Segmentator]) -> None:
+        self.load, self.lost = load, ""
+        self._networks: Segmentator | None = None
+
+    def networks(self) -> Segmentator:
+        """The networks on the device, loaded when they are first wanted."""
+        if self._networks is None:
+            self._networks = self.load()
+        return self._networks
+
+    def move(self, load: Callable[[], Segmentator], device: torch.device, reason: str) -> None:
+        """Go on with what `load` gives, because a device failed."""
+        self.load, self._networks = load, None
+        self.lost = f"segmented on another device, because {device} failed ({reason})"
+
+
+@contextmanager
+def _taken(seats: SimpleQueue[_Seat]) -> Iterator[_Seat]:
+    """Wait for a device that is free; it is free again after the block."""
+    seat = seats.get()
+    try:
+        yield seat
+    finally:
+        seats.put(seat)
 
 
 def _forward(segmentator: Segmentator, inputs: NDArray[np.float32]) -> Maps:

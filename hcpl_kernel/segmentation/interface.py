@@ -124,8 +124,8 @@ class SegmenterRequest:
         resolution: one of :data:`hcpl_kernel.settings.RESOLUTIONS`.
         engine: name of the engine that computes networks.
         precision: what the engine computes classifiers in.
-        devices: the first is where networks run, the others where they go on when it fails; empty where only stamps are
-            wanted and nothing is segmented.
+        devices: where networks run, on each of them one field at a time; empty where only stamps are wanted and nothing is
+            segmented.
     """
 
     ensemble: Ensemble

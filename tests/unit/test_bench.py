@@ -6,24 +6,30 @@ import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from hcpl_kernel.bench import command, figures
 from hcpl_kernel.bench.counting import Operation, count_operations, gigamultiplies
+from hcpl_kernel.bench.networks import count_network, count_segmentation
 from hcpl_kernel.bench.planning import Costs, Workload, format_plan, plan
 from hcpl_kernel.bench.projecting import MACHINES, Machine, find_machines, machine_of, project
 from hcpl_kernel.bench.sample import class_map, make_sample
 from hcpl_kernel.bench.timing import Timing, measure
 from hcpl_kernel.cli import main
+from hcpl_kernel.engines.fused_normalisation import fuse_normalisation
 from hcpl_kernel.errors import SettingsError, WeightsError
+from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
 from hcpl_kernel.pipeline.progress import spoken
-from hcpl_kernel.segmentation import label_cells
+from hcpl_kernel.runtime.skipped_initialisation import SkippedInitialisation
+from hcpl_kernel.segmentation import build_segmentation, label_cells
 
 MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"
 
@@ -63,13 +69,13 @@ def test_a_convolution_is_counted_by_hand() -> None:
     assert operation.flop == 2 * 5 * 3 * 9 * 8 * 8
     assert operation.item_bytes == 2 * (3 * 100 + 5 * 64)  # two bytes per value, as in half precision
     assert operation.weight_bytes == 2 * 5 * 3 * 9
-    assert not operation.grouped
+    assert operation.kind == "convolution"
 
 
 def test_a_depthwise_convolution_is_grouped_and_views_are_free() -> None:
     module = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4, bias=False), nn.Flatten(1))
     (operation,) = count(module, torch.zeros(1, 4, 5, 5))
-    assert operation.grouped
+    assert operation.kind == "grouped"
     assert operation.times(3).flop == 3 * operation.flop
     assert operation.times(3).weight_bytes == operation.weight_bytes
 
@@ -89,14 +95,47 @@ def test_inference_mode_would_hide_operations() -> None:
 
 
 def test_a_projection_takes_the_slowest_bound_of_each_operation() -> None:
-    machine = Machine("X", 1, 2, peak=1e12, bandwidth=1e9, dense=0.5, grouped=0.1, launch=1e-5)
-    compute = Operation(flop=1e9, item_bytes=0, weight_bytes=0, grouped=False)
+    machine = Machine("X", 1, 2, peak=1e12, bandwidth=1e9, dense=0.5, product=0.25, grouped=0.1, launch=1e-5)
+    compute = Operation(flop=1e9, item_bytes=0, weight_bytes=0, kind="convolution")
     assert project([compute], machine, batch=1) == pytest.approx(1e9 / 0.5e12)
-    assert project([dataclasses.replace(compute, grouped=True)], machine, batch=1) == pytest.approx(1e9 / 0.1e12)
-    memory = Operation(flop=0, item_bytes=7e5, weight_bytes=7e6, grouped=False)
+    for kind, share in (("grouped", 0.1), ("product", 0.25)):
+        other = dataclasses.replace(compute, kind=kind)
+        assert project([other], machine, batch=1) == pytest.approx(1e9 / (share * 1e12))
+    memory = Operation(flop=0, item_bytes=7e5, weight_bytes=7e6, kind="other")
     assert project([memory], machine, batch=1) == pytest.approx(1e-3 + 1e-2)
     assert project([memory], machine, batch=10) == pytest.approx(1e-3 + 1e-3)
-    assert project([Operation(1, 1, 1, False)] * 3, machine, batch=2) == pytest.approx(3e-5 / 2)
+    assert project([Operation(1, 1, 1, "other")] * 3, machine, batch=2) == pytest.approx(3e-5 / 2)
+
+
+def test_what_is_computed_of_weights_alone_is_done_once_per_batch() -> None:
+    weight = torch.ones(4, 3)
+    operations = count_operations(lambda: functional.linear(torch.zeros(1, 3), weight * 2 + weight), [weight])
+    assert [operation.item_bytes > 0 for operation in operations] == [False, False, True]
+    assert operations[-1].kind == "product" and operations[-1].weight_bytes == 2 * weight.numel()
+
+
+def measured_on_h200() -> dict[str, Any]:
+    return json.loads((Path(__file__).parent / "data" / "h200_2026.json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(measured_on_h200()["forward_ms_per_cell"]))
+def test_the_projection_meets_what_was_measured_on_an_h200(name: str) -> None:
+    measured, full = measured_on_h200(), read_ensemble(Path(__file__).parents[2] / "weights" / "full")
+    spec = next(spec for spec in full.networks if spec.name == name)
+    with SkippedInitialisation():
+        network = build(spec).eval()
+    fuse_normalisation(network)
+    projected = project(count_network(network), MACHINES["h200"], measured["batch"])
+    ratio = projected / (1e-3 * measured["forward_ms_per_cell"][name])
+    assert 1 / MACHINES["h200"].band < ratio < MACHINES["h200"].band == 1.3
+
+
+def test_the_projection_meets_the_segmentation_measured_on_an_h200() -> None:
+    measured, full = measured_on_h200(), read_ensemble(Path(__file__).parents[2] / "weights" / "full")
+    with SkippedInitialisation():
+        network = build_segmentation(full.cell).eval()
+    projected = project(count_segmentation(network, 576 * 576), MACHINES["h200"], batch=1)
+    assert 1 / 1.3 < projected / (1e-3 * measured["segmentation_ms_per_field"]) < 1.3
 
 
 def test_machines_are_found_by_name() -> None:
@@ -125,7 +164,9 @@ COSTS = Costs(
 
 
 def test_a_run_is_the_sum_of_its_parts() -> None:
-    assert COSTS.run(images=10, cells=20, views=2) == pytest.approx(7 + 10 * (1.0 + 4 * 0.5 + 20 * (0.2 + 0.05) / 2))
+    assert COSTS.run(images=10, cells=20, views=2) == pytest.approx(7 + 10 * (0.5 + 20 * (0.2 + 0.05) / 2 + 4 * 0.5))
+    few_cells = COSTS.run(images=10, cells=0, views=2)
+    assert few_cells == pytest.approx(7 + 10 * (0.5 + 4 * 0.5))  # of two cores and of the GPUs, equal here
     on_cpu = dataclasses.replace(COSTS, shared=True, devices=1)
     assert on_cpu.run(images=10, cells=20, views=1) == pytest.approx(7 + 10 * (0.5 + 1.0 + 2.0 + 20 * 0.15))
     assert COSTS.cell_on_one_thread(cells=10, views=4) == pytest.approx((2.0 + 1.0 + 2.0) / 10 + 0.4 + 0.05)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from hcpl_kernel.engines.torch_engine import TorchEngine
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
 from hcpl_kernel.pipeline import inference
 from hcpl_kernel.pipeline.executor import Cancelled, Stop
-from hcpl_kernel.pipeline.inference import Predictor, network_input, view
+from hcpl_kernel.pipeline.inference import Predictor, affordable_batch, network_input, view
 from hcpl_kernel.runtime.process_tuning import torch_threads
 
 CPU = torch.device("cpu")
@@ -147,3 +152,42 @@ def test_batches_side_by_side_stop_when_the_result_is_not_wanted() -> None:
     stop.set()
     with torch_threads(2), pytest.raises(Cancelled):
         predictor(spec()).predict(crops(40), np.zeros(40, np.int64), 1, stop)
+
+
+class Apart(TorchEngine):
+    """Torch on the cores, for a device that leaves the cores alone."""
+
+    shares_cores = False
+
+    def occupies_cores(self, device: torch.device) -> bool:
+        return False
+
+
+def test_a_shard_is_read_while_another_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "get_engine", lambda name: Apart())
+    shared = predictor(spec())
+    computing, read = threading.Event(), threading.Event()
+    compute, begin = shared._engine.descriptors, inference.begin_input
+
+    def descriptors(cells: Tensor) -> Tensor:
+        computing.set()
+        assert read.wait(10)  # not while a pass holds the cores, were it one after the other
+        return compute(cells)
+
+    def begin_input(stored: np.ndarray, *rest: Any) -> Any:
+        if computing.is_set():
+            read.set()
+        return begin(stored, *rest)
+
+    shared._engine.descriptors = descriptors  # type: ignore[method-assign]
+    monkeypatch.setattr(inference, "begin_input", begin_input)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(shared.predict, crops(3), np.zeros(3, np.int64), 1)
+        assert computing.wait(10)
+        second = pool.submit(shared.predict, crops(3), np.zeros(3, np.int64), 1)
+        np.testing.assert_array_equal(first.result().prob_cell, second.result().prob_cell)
+
+
+@pytest.mark.parametrize(("gibibytes", "batch"), [(6, 64), (15, 64), (16, 64), (24, 128), (40, 256), (80, 256), (141, 256)])
+def test_the_batch_grows_with_a_gpu_s_memory(gibibytes: int, batch: int) -> None:
+    assert affordable_batch(gibibytes * 2**30) == batch

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
-from hcpl_kernel.pipeline.executor import Cancelled, Stop, run_in_order
+from hcpl_kernel.pipeline.executor import Background, Cancelled, Stop, run_in_order
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -111,3 +111,50 @@ def test_a_stop_is_silent_until_it_is_set() -> None:
     stop.set()
     with pytest.raises(Cancelled):
         stop.check()
+
+
+def test_a_background_stream_gives_what_is_made_so_far() -> None:
+    more = threading.Event()
+
+    def stream(_stop: Stop) -> Generator[int, None, None]:
+        yield 1
+        assert more.wait(5)
+        yield 2
+        yield 3
+
+    with Background(stream) as background:
+        assert background.take() == [1]
+        more.set()
+        taken: list[int] = []
+        while ready := background.take():
+            taken += ready
+        assert taken == [2, 3] and background.take() == []
+
+
+def test_what_a_background_stream_raises_comes_out_after_what_it_made() -> None:
+    def stream(_stop: Stop) -> Generator[int, None, None]:
+        yield 1
+        raise KeyError("a")
+
+    with Background(stream) as background:
+        assert background.take() == [1]
+        with pytest.raises(KeyError):
+            background.take()
+
+
+def test_a_background_stream_is_stopped_closed_and_joined() -> None:
+    closed = threading.Event()
+
+    def stream(stop: Stop) -> Generator[int, None, None]:
+        try:
+            yield 0
+            while True:
+                stop.check()
+                time.sleep(0.002)
+        finally:
+            closed.set()
+
+    with pytest.raises(ZeroDivisionError), Background(stream) as background:
+        background.take()
+        raise ZeroDivisionError
+    assert closed.is_set()

@@ -1,0 +1,121 @@
+"""Networks on their devices: loaded when they are needed, the next one while the present one runs."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from hcpl_kernel.models.ensemble import Ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.weights import part_path
+from hcpl_kernel.networks.loading import load_network
+from hcpl_kernel.pipeline.inference import Predictor
+from hcpl_kernel.runtime.attempts import Attempts
+from hcpl_kernel.runtime.devices import find_fault
+from hcpl_kernel.runtime.memory import available_memory
+from hcpl_kernel.settings import PredictSettings
+
+RESIDENT_SHARE = 0.25
+"""Networks stay loaded between waves where their files, twice, take at most this share of the free memory (our choice)."""
+
+
+class DeviceLost(Exception):
+    """A device does not compute any more."""
+
+    def __init__(self, device: torch.device, reason: str) -> None:
+        super().__init__(reason)
+        self.device, self.reason = device, reason
+
+
+@contextlib.contextmanager
+def losing(device: torch.device) -> Iterator[None]:
+    """Tells an error of a network from one of its device, after which that computes nothing any more."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = find_fault(device)
+        if reason is None:
+            raise
+        raise DeviceLost(device, reason) from error
+
+
+class LoadedNetworks:
+    """The networks of a run, each on every device.
+
+    Attributes:
+        resident: whether networks stay in memory once they have been used.
+        devices: on which they are.
+
+    Args:
+        settings: of the run.
+        ensemble: the weights; each file is verified when it is loaded.
+        order: the networks that will be asked for.
+        devices: one copy each.
+        attempts: is told which network is loaded.
+    """
+
+    def __init__(
+        self,
+        settings: PredictSettings,
+        ensemble: Ensemble,
+        order: Sequence[NetworkSpec],
+        devices: Sequence[torch.device],
+        attempts: Attempts,
+    ) -> None:
+        self._settings, self._ensemble, self._attempts = settings, ensemble, attempts
+        self.devices = devices
+        sizes = (part_path(ensemble, spec).stat().st_size for spec in order)
+        self.resident = 2 * sum(sizes) * len(devices) <= RESIDENT_SHARE * available_memory()
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="hcpl loading")
+        self._loaded: dict[str, Future[list[Predictor]]] = {}
+
+    def expect(self, spec: NetworkSpec) -> None:
+        """A network is needed soon: it is loaded by a thread of its own, unless memory is too small for two networks."""
+        size = part_path(self._ensemble, spec).stat().st_size
+        if 2 * size * len(self.devices) <= RESIDENT_SHARE * available_memory():
+            self._begin(spec)
+
+    def get(self, spec: NetworkSpec) -> list[Predictor]:
+        """The network on every device.
+
+        Raises:
+            WeightsError: if its file is absent, damaged or belongs to another network.
+            DeviceLost: if a device has failed.
+            Exception: whatever building the network raises.
+        """
+        self._begin(spec)
+        return self._loaded[spec.name].result()
+
+    def move(self, devices: Sequence[torch.device]) -> None:
+        """From now on networks are on these devices: one failed."""
+        self._loader.submit(self._loaded.clear).result()  # after what is loaded at present, which may be on the lost one
+        self.devices = devices
+
+    def drop(self, spec: NetworkSpec) -> None:
+        """Forget a network; what it takes of the memory is released."""
+        self._loaded.pop(spec.name, None)
+
+    def close(self) -> None:
+        """Stop loading, and forget the networks that do not stay in memory."""
+        for name, loading in list(self._loaded.items()):
+            if loading.cancel() or not self.resident:
+                self._loaded.pop(name)
+
+    def _begin(self, spec: NetworkSpec) -> None:
+        if spec.name not in self._loaded:
+            self._loaded[spec.name] = self._loader.submit(self._load, spec)
+
+    def _load(self, spec: NetworkSpec) -> list[Predictor]:
+        devices, kept = self.devices, spec.name in (self._settings.descriptors or ())
+        made = []
+        with self._attempts.working("network", spec.name):
+            network = load_network(self._ensemble, spec)
+            copies = [network, *(copy.deepcopy(network) for _ in devices[1:])]  # engines change theirs in place
+            for module, device in zip(copies, devices, strict=True):
+                with losing(device):
+                    made.append(Predictor(module, spec, device, self._settings.engine, None, kept))
+        return made

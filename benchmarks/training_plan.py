@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from hcpl_kernel.bench.counting import count_operations  # noqa: E402
-from hcpl_kernel.bench.projecting import MACHINES, project  # noqa: E402
+from hcpl_kernel.bench.projecting import BAND, MACHINES, project  # noqa: E402
 from hcpl_kernel.models.ensemble import read_ensemble  # noqa: E402
 from hcpl_kernel.models.network_spec import NetworkSpec  # noqa: E402
 from hcpl_kernel.networks import build  # noqa: E402
@@ -47,9 +47,9 @@ def main() -> None:
     if sys.argv[1:] not in (["full"], ["mini"]):
         sys.exit("usage: python benchmarks/training_plan.py full|mini")
     full() if sys.argv[1] == "full" else mini()
-    print("\nPROJECTIONS of training, which was not measured there:")
+    print(f"\nPROJECTIONS, between / {BAND} and x {BAND}; nothing was measured there. Assumed:")
     for gpu in GPUS:
-        print(f"- between / {MACHINES[gpu].band} and x {MACHINES[gpu].band}: {MACHINES[gpu].assumptions()}")
+        print(f"- {MACHINES[gpu].assumptions()}")
 
 
 def full() -> None:

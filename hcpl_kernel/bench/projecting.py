@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from hcpl_kernel.bench.counting import Operation
 from hcpl_kernel.errors import SettingsError
 
-ASSUMED_BAND, FITTED_BAND = 1.6, 1.3
+BAND, FITTED_BAND = 1.6, 1.3
 """Error bands: between a projection divided and multiplied by it. Where shares are assumed our choice (with the shares once
 assumed for the H200 its networks were .46 to 1.51 times what was measured, together .87, segmentation .45); where they are
 fitted, what every network that was measured keeps."""
@@ -56,7 +56,7 @@ class Machine:
     @property
     def band(self) -> float:
         """The error band of a projection."""
-        return FITTED_BAND if self.fitted else ASSUMED_BAND
+        return FITTED_BAND if self.fitted else BAND
 
     def assumptions(self) -> str:
         """The shares, and where they are from, to be printed next to a projection."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from hcpl_kernel.pipeline import inference, network_passes, plan
+from hcpl_kernel.pipeline import inference, loading, plan
 from hcpl_kernel.runtime import devices
 from hcpl_kernel.runtime.allocation import is_gpu_out_of_memory, is_out_of_memory
 from hcpl_kernel.segmentation.hpa_networks import Segmentator
@@ -61,7 +61,7 @@ def loss(monkeypatch: pytest.MonkeyPatch) -> Loss:
 
     monkeypatch.setattr(inference.Predictor, "_views_of", compute_views)
     monkeypatch.setattr(Segmentator, "forward", compute_maps)
-    for module in (network_passes, devices):
+    for module in (loading, devices):
         monkeypatch.setattr(module, "find_fault", loss.fault)
     return loss
 

@@ -125,7 +125,7 @@ class NoStamps:
 
 def test_the_segmenter_labels_what_the_networks_see(segmentator: Segmentator) -> None:
     image = random_image((4, 256, 200))
-    segmenter: Segmenter = HpaNetworks(lambda: [segmentator], {"weights": "abc"}, pixel_size=0.16)
+    segmenter: Segmenter = HpaNetworks(lambda: segmentator, {"weights": "abc"}, pixel_size=0.16)
     found = segmenter.labels("a", image)
     ((nuclei_map, cell_map),) = segmentator.maps([image], 0.16)
     nuclei, cells = label_cells(nuclei_map, cell_map, image.shape[1:])
@@ -139,7 +139,7 @@ def test_the_segmenter_labels_what_the_networks_see(segmentator: Segmentator) ->
 
 def test_an_unknown_resolution_is_refused(segmentator: Segmentator) -> None:
     with pytest.raises(SettingsError, match="paper-half"):
-        HpaNetworks(lambda: [segmentator], None, resolution="half")
+        HpaNetworks(lambda: segmentator, None, resolution="half")
 
 
 class Watched(Segmentator):
@@ -164,9 +164,9 @@ class Watched(Segmentator):
 def test_threads_share_one_loading_and_take_turns_on_the_device() -> None:
     watched, loadings = Watched(), []
 
-    def load() -> list[Segmentator]:
+    def load() -> Segmentator:
         loadings.append(threading.get_ident())
-        return [watched]
+        return watched
 
     segmenter = HpaNetworks(load, None, pixel_size=0.32)
     images = [random_image((4, 64, 64), seed=seed) for seed in range(8)]
@@ -178,12 +178,26 @@ def test_threads_share_one_loading_and_take_turns_on_the_device() -> None:
         assert np.array_equal(found.cells, segmenter.labels("again", image).cells)
 
 
+def test_devices_segment_at_the_same_time() -> None:
+    both = threading.Barrier(2)
+
+    class Waiting(Watched):
+        def forward(self, inputs: NDArray[np.float32]) -> Any:
+            both.wait(10)  # breaks unless the other device is in work, too
+            return super().forward(inputs)
+
+    segmenter = HpaNetworks(Waiting, None, pixel_size=0.32, spares=[Waiting, Watched], together=2)
+    images = [random_image((4, 64, 64), seed=seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(segmenter.labels, map(str, range(4)), images))) == 4
+
+
 GPU_ERROR = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
 def test_a_gpu_out_of_memory_gets_a_second_chance() -> None:
     watched = Watched(GPU_ERROR)
-    assert HpaNetworks(lambda: [watched], None).labels("a", random_image((4, 64, 64))).cells.shape == (64, 64)
+    assert HpaNetworks(lambda: watched, None).labels("a", random_image((4, 64, 64))).cells.shape == (64, 64)
     assert watched.passes == 2
 
 
@@ -198,7 +212,7 @@ def test_a_gpu_out_of_memory_gets_a_second_chance() -> None:
 )
 def test_a_field_that_does_not_fit_into_memory_is_that_fields_problem(errors: tuple[BaseException, ...]) -> None:
     watched = Watched(*errors)
-    segmenter = HpaNetworks(lambda: [watched], None)
+    segmenter = HpaNetworks(lambda: watched, None)
     with pytest.raises(FieldError, match=r"field large: .* ran out of .*memory on a field of 96 x 64 px"):
         segmenter.labels("large", random_image((4, 64, 96)))
     assert watched.passes == len(errors)
@@ -206,7 +220,7 @@ def test_a_field_that_does_not_fit_into_memory_is_that_fields_problem(errors: tu
 
 
 def test_other_errors_keep_their_type() -> None:
-    segmenter = HpaNetworks(lambda: [Watched(RuntimeError("shapes cannot be multiplied"))], None)
+    segmenter = HpaNetworks(lambda: Watched(RuntimeError("shapes cannot be multiplied")), None)
     with pytest.raises(RuntimeError, match="multiplied"):
         segmenter.labels("a", random_image((4, 64, 64)))
 
@@ -215,7 +229,7 @@ def test_more_cells_than_a_label_map_holds(segmentator: Segmentator, monkeypatch
     many = np.arange(256 * 257, dtype=np.int32).reshape(256, 257)
     monkeypatch.setitem(LABELLERS, "quarter", lambda nuclei, cells, output_shape: (many, many))
     with pytest.raises(FieldError, match="65791 cells"):
-        HpaNetworks(lambda: [segmentator], None).labels("a", random_image((4, 64, 64)))
+        HpaNetworks(lambda: segmentator, None).labels("a", random_image((4, 64, 64)))
 
 
 class BrightGreen:

@@ -258,15 +258,14 @@ def _segmenter(source: CellSource, masks: Path | None) -> Segmenter:
     ensemble = read_ensemble(Path(source.segmentator or ""))
     nuclei, cell = ensemble.segmentation()
 
-    def load() -> list[Segmentator]:
-        segmentator = Segmentator(
+    def load() -> Segmentator:
+        return Segmentator(
             load_segmentation(ensemble, "nuclei"),
             load_segmentation(ensemble, "cell"),
             device=source.device,
             nuclei_background_cut=nuclei.background_cut,
             cell_background_cut=cell.background_cut,
         )
-        return [segmentator]
 
     return HpaNetworks(load, None, source.pixel_size)
 

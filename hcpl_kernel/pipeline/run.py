@@ -291,7 +291,7 @@ class _Run:
                 self._write(finished, ensemble, inputs, final=False)
         work = FieldWork(setup.segmenter, settings.pixel_size, self._workspace.labels, setup.depth)
         # what a damaged network segmented would be found again by the next run
-        verification.wait([ensemble.nuclei.file, ensemble.cell.file])
+        verification.wait([part.file for part in (ensemble.nuclei, ensemble.cell) if part is not None])
         local = LocalRun(settings, setup, store, self._workspace, budget, report, devices, work, attempts)
         finished.places |= local.run(todo, improve, verification)
         return finished

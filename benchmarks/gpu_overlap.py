@@ -1,6 +1,7 @@
 """Whole runs over bare passes with a simulated GPU: what of a run a device does not hide.
 
-    python benchmarks/gpu_overlap.py run --speed p100 --fields 24,72 [--picture FILE.png]
+    python benchmarks/gpu_overlap.py run --speed p100 --fields 16,40 [--save RUN.json]
+    python benchmarks/gpu_overlap.py picture RUN.json [RUN.json ...] FILE.png
     python benchmarks/gpu_overlap.py run --speed h200 --fields 24,72 --package /path/to/another/checkout
 
 SIMULATED: a device is a lock and a sleep, which lets other threads run. A network's pass lasts as long as `SPEEDS` says,

@@ -31,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+MEMORY = 16 * 2**30
+"""Bytes of a simulated device: a P100's or a T4's."""
 DISTINCT, SIDE, PIXEL_SIZE = 4, 2048, 0.08
 """Simulated fields in 16 bit; further ones are the same files under other IDs."""
 FIELDS, CELLS = 2270, 23
@@ -138,6 +140,7 @@ def simulate(speed: str, slower: float, clock: Clock) -> None:
         if module is not None and hasattr(module, "get_engine"):
             module.get_engine = engines.get_engine
     devices.resolve_devices = lambda wanted: (simulated, [])
+    devices.__dict__["free_memory"] = lambda _: MEMORY
     inference.CPU_BATCH = 64
     if hasattr(inference, "begin_input"):
 

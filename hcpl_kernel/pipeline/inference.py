@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -92,6 +92,14 @@ def empty_prediction(spec: NetworkSpec, fields: int, with_descriptors: bool = Fa
     return Prediction(np.zeros((0, spec.outputs), np.float32), image, descriptors)
 
 
+def even_batches(count: int, most: int) -> list[int]:
+    """Where batches of at most so many of `count` crops begin and end; even ones: a small last one would be slow."""
+    bounds = [0]
+    for left in range(math.ceil(count / most), 0, -1):
+        bounds.append(bounds[-1] + math.ceil((count - bounds[-1]) / left))
+    return bounds
+
+
 class Predictor:
     """Runs one network on one device.
 
@@ -100,6 +108,7 @@ class Predictor:
 
     Attributes:
         apart: whether the device leaves the cores to what reads, prepares and writes.
+        device: where it runs.
         batch: the largest number of crops in a forward pass.
 
     Args:
@@ -130,7 +139,7 @@ class Predictor:
             self._lanes += [made.another(self._engine) for _ in range(count - 1)]
         self._network = network
         self._spec = spec
-        self._device = device
+        self.device = device
         self.views = views or spec.views
         self._with_descriptors = with_descriptors
         self.batch = _first_batch(device, self.apart)
@@ -161,9 +170,19 @@ class Predictor:
         """
         if len(crops) == 0:
             return empty_prediction(self._spec, fields, self._with_descriptors)
+        return self.conclude(self.descriptors(crops, stop or Stop()), field_of_cell, fields)
+
+    @torch.inference_mode()
+    def conclude(self, descriptors: Sequence[Tensor], field_of_cell: np.ndarray, fields: int) -> Prediction:
+        """What descriptors of cells say.
+
+        Args:
+            descriptors: (N, D) float32 on the device, one tensor per view, as :meth:`descriptors` gives them; N >= 1.
+            field_of_cell: as of :meth:`predict`.
+            fields: as of :meth:`predict`.
+        """
         image_stream = self._spec.declared.image_stream
-        descriptors = self._descriptors(crops, stop or Stop())
-        bag = torch.from_numpy(field_of_cell).to(self._device)
+        bag = torch.from_numpy(field_of_cell).to(self.device)
         prob_cell, prob_image = [], []
         for seen in descriptors:
             prob_cell.append(self._network.probabilities(self._network.cell_logits(seen)))
@@ -172,8 +191,9 @@ class Predictor:
         kept = _half(_mean(descriptors)) if self._with_descriptors else None
         return Prediction(_mean(prob_cell), _mean(prob_image) if prob_image else None, kept)
 
-    def _descriptors(self, crops: np.ndarray, stop: Stop) -> list[Tensor]:
-        """The descriptors of all crops, (N, D) float32, one tensor per view."""
+    @torch.inference_mode()
+    def descriptors(self, crops: np.ndarray, stop: Stop) -> list[Tensor]:
+        """The descriptors of crops, (N, D) float32 on the device, one tensor per view; errors are :meth:`predict`'s."""
         parts = None
         if len(self._lanes) > 1:
             try:
@@ -192,9 +212,7 @@ class Predictor:
         Cores that work on one layer wait for each other at its end, which costs a multiple of the time where another
         program holds one of them; cores that work on batches of their own do not.
         """
-        bounds = [0]
-        for left in range(math.ceil(len(crops) / self.batch), 0, -1):  # as one by one: results do not depend on the cores
-            bounds.append(bounds[-1] + math.ceil((len(crops) - bounds[-1]) / left))
+        bounds = even_batches(len(crops), self.batch)  # as one by one: results do not depend on the cores
 
         def work(lane: CompiledClassifier, bound: tuple[int, int], inner: Stop) -> list[Tensor]:
             inner.check()
@@ -212,28 +230,26 @@ class Predictor:
         start = 0
         while start < len(crops):
             stop.check()
-            # even batches: the last one would otherwise be small and slow
-            batches = math.ceil((len(crops) - start) / self.batch)
-            end = start + math.ceil((len(crops) - start) / batches)
+            end = start + even_batches(len(crops) - start, self.batch)[1]
             try:
                 parts.append(self._views_of(self._engine, crops[start:end]))
             except (RuntimeError, MemoryError) as error:
                 if end - start == 1 or not is_out_of_memory(error):
                     raise
                 self.batch = min(self.batch, (end - start) // 2)
-                if self._device.type == "cuda":
+                if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
             start = end
         return parts
 
     def _views_of(self, lane: CompiledClassifier, crops: np.ndarray) -> list[Tensor]:
-        cells = begin_input(crops, self._spec, self._device)
+        cells = begin_input(crops, self._spec, self.device)
         if not self.apart:
             return self._compute(lane, cells)
         with self._turn:  # one batch at a time, so that memory holds the activations of one
             computed = self._compute(lane, cells)
-            wait = wait_for(self._device)
+            wait = wait_for(self.device)
         wait()
         return computed
 
@@ -248,5 +264,5 @@ def _half(values: np.ndarray) -> np.ndarray:
     return np.clip(values, -largest, largest).astype(np.float16)
 
 
-def _mean(probabilities: list[Tensor]) -> np.ndarray:
-    return torch.stack(probabilities).mean(0).cpu().numpy()
+def _mean(probabilities: Sequence[Tensor]) -> np.ndarray:
+    return torch.stack(list(probabilities)).mean(0).cpu().numpy()

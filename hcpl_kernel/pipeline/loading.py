@@ -15,12 +15,13 @@ from hcpl_kernel.models.weights import part_path
 from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.runtime.attempts import Attempts
-from hcpl_kernel.runtime.devices import find_fault
+from hcpl_kernel.runtime.devices import find_fault, free_memory
 from hcpl_kernel.runtime.memory import available_memory
 from hcpl_kernel.settings import PredictSettings
 
 RESIDENT_SHARE = 0.25
-"""Networks stay loaded between waves where their files, twice, take at most this share of the free memory (our choice)."""
+"""Networks stay loaded between waves where their files, twice, take at most this share of the free memory of every device
+(our choice)."""
 
 
 class DeviceLost(Exception):
@@ -69,9 +70,19 @@ class LoadedNetworks:
         self._settings, self._ensemble, self._attempts = settings, ensemble, attempts
         self.devices = devices
         sizes = (part_path(ensemble, spec).stat().st_size for spec in order)
-        self.resident = 2 * sum(sizes) * len(devices) <= RESIDENT_SHARE * available_memory()
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="hcpl loading")
+        self.resident = 2 * sum(sizes) <= RESIDENT_SHARE * free_memory(devices)
         self._loaded: dict[str, Future[list[Predictor]]] = {}
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """While this is entered, networks can be asked for; afterwards, those that do not stay in memory are forgotten."""
+        with ThreadPoolExecutor(1, thread_name_prefix="hcpl loading") as self._loader:
+            try:
+                yield
+            finally:
+                for name, loading in list(self._loaded.items()):
+                    if loading.cancel() or not self.resident:
+                        del self._loaded[name]
 
     def expect(self, spec: NetworkSpec) -> None:
         """A network is needed soon: it is loaded by a thread of its own, unless memory is too small for two networks."""
@@ -98,12 +109,6 @@ class LoadedNetworks:
     def drop(self, spec: NetworkSpec) -> None:
         """Forget a network; what it takes of the memory is released."""
         self._loaded.pop(spec.name, None)
-
-    def close(self) -> None:
-        """Stop loading, and forget the networks that do not stay in memory."""
-        for name, loading in list(self._loaded.items()):
-            if loading.cancel() or not self.resident:
-                self._loaded.pop(name)
 
     def _begin(self, spec: NetworkSpec) -> None:
         if spec.name not in self._loaded:

@@ -135,8 +135,9 @@ class LocalRun:
         """
         finished: dict[int, Place] = {}
         remaining = list(shards)
-        self._passes.networks.expect(self._order[0])
-        with Progress(fields_of(shards), self._order, self._settings.quiet) as progress:
+        progressing = Progress(fields_of(shards), self._order, self._settings.quiet)
+        with self._passes.networks.loading(), progressing as progress:
+            self._passes.networks.expect(self._order[0])
             while remaining:
                 wave = self._next_wave(remaining)
                 del remaining[: len(wave)]
@@ -148,7 +149,6 @@ class LocalRun:
                 self._cells_per_field = max(1.0, seen / fields_of(wave))
                 if remaining and finished:
                     self._improve(improve, partial(self._committed, dict(finished)))
-        self._passes.networks.close()
         return finished
 
     def _next_wave(self, remaining: Sequence[Shard]) -> list[Shard]:

@@ -16,9 +16,10 @@ from hcpl_kernel.errors import HcplError, describe
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.pipeline.budget import TimeBudget
+from hcpl_kernel.pipeline.device_group import DeviceGroup
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
 from hcpl_kernel.pipeline.inference import Predictor, empty_prediction
-from hcpl_kernel.pipeline.loading import DeviceLost, LoadedNetworks, losing
+from hcpl_kernel.pipeline.loading import DeviceLost, LoadedNetworks
 from hcpl_kernel.pipeline.part import CutShard
 from hcpl_kernel.pipeline.pieces import Pieces, seen_of
 from hcpl_kernel.pipeline.plan import Shard
@@ -35,9 +36,9 @@ from hcpl_kernel.runtime.process_tuning import core_affinity, torch_threads
 from hcpl_kernel.runtime.system import cores
 from hcpl_kernel.settings import PredictSettings
 
-SHARDS_PER_DEVICE = 3
-"""Shards that a device which computes apart from the cores has in work: of one the crops are read and copied, one is
-computed, of one the prediction is written (our choice; what waits is a batch of crops each)."""
+SHARDS_IN_WORK = 3
+"""Shards that devices which compute apart from the cores have in work: of one the crops are read and copied, one is
+computed, of one the prediction is written (our choice; what waits is a batch of crops each per device)."""
 
 
 class _OutOfTime(Exception):
@@ -300,30 +301,31 @@ class NetworkPasses:
         progress: Progress,
         finished: list[Working],
     ) -> None:
-        apart = predictors[0].apart
-        several = len(predictors) > 1 and not apart
-        workers = list(range(len(predictors))) * (SHARDS_PER_DEVICE if apart else 1)
+        if predictors[0].apart:  # so that devices have equal work, however few shards there are
+            groups = [DeviceGroup(predictors)] * SHARDS_IN_WORK
+        else:
+            groups = [DeviceGroup([predictor]) for predictor in predictors]
+        several = len(predictors) > 1 and not predictors[0].apart
         threads = torch.get_num_threads()
-        usual, devices = self._keys.prediction(spec, views), self.networks.devices
+        usual = self._keys.prediction(spec, views)
 
         def predict(rank: int, working: Working, stop: Stop) -> None:
             with contextlib.ExitStack() as stack:
                 if several:
                     own = cores()
-                    share = own[rank :: len(predictors)] or [own[rank % len(own)]]
+                    share = own[rank :: len(groups)] or [own[rank % len(own)]]
                     stack.enter_context(core_affinity(share))
                     stack.enter_context(torch_threads(min(len(share), threads)))
                 cut = working.pieces.cut(verify=False)
                 crops = working.pieces.crops(cut)
-                with losing(devices[rank]):
-                    prediction = _predict_shard(predictors[rank], cut, crops, _TimedStop(stop, self._budget))
-            key = self._keys.prediction(spec, views, predictors[rank].precision)
+                prediction = _predict_shard(groups[rank], cut, crops, _TimedStop(stop, self._budget))
+            key = self._keys.prediction(spec, views, groups[rank].precision)
             if key != usual:
                 working.elsewhere[spec.name] = key
             self._put(working, spec.name, key, prediction)
 
         start, done = time.perf_counter(), 0
-        stream = run_in_order(predict, missing, workers, ahead=2 * len(workers))
+        stream = run_in_order(predict, missing, range(len(groups)), ahead=2 * len(groups))
         with contextlib.closing(stream):
             for _ in stream:
                 progress.predicted(spec.name, len(missing[done].shard.files))
@@ -337,10 +339,10 @@ class NetworkPasses:
         return spec.name in (self._settings.descriptors or ())
 
 
-def _predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:
+def _predict_shard(group: DeviceGroup, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:
     """What a network says; a library that raises what is not an Exception (SystemExit) costs the network only."""
     try:
-        return predict_shard(predictor, cut, crops, stop)
+        return predict_shard(group, cut, crops, stop)
     except BaseException as error:
         if isinstance(error, (Exception, KeyboardInterrupt)):
             raise

@@ -19,8 +19,8 @@ from hcpl_kernel.integrity.geometry_model import GeometryModel
 from hcpl_kernel.integrity.weight import integrity_weight
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.pipeline.device_group import DeviceGroup
 from hcpl_kernel.pipeline.executor import Stop
-from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.pipeline.part import CutShard, Part
 
 
@@ -28,11 +28,11 @@ class NetworkFailure(HcplError):
     """A network cannot be used on this machine or with these weights; the run goes on without it."""
 
 
-def predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:
+def predict_shard(group: DeviceGroup, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:
     """What a network says of a shard.
 
     Args:
-        predictor: the network on its device.
+        group: the network on its devices.
         cut: the shard.
         crops: (N, S, S, 4) uint8, of all its cells.
         stop: asked between batches.
@@ -40,8 +40,9 @@ def predict_shard(predictor: Predictor, cut: CutShard, crops: np.ndarray, stop: 
     Raises:
         NetworkFailure: if its output is not finite.
         Cancelled: if the work is not wanted any more.
+        DeviceLost: if a device has failed.
     """
-    prediction = predictor.predict(crops, field_of_cell(cut.records), len(cut.records), stop)
+    prediction = group.predict(crops, field_of_cell(cut.records), len(cut.records), stop)
     finite = np.isfinite(prediction.prob_cell).all() and (
         prediction.prob_image is None or np.isfinite(prediction.prob_image).all()
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from hcpl_kernel.errors import DeviceError
+from hcpl_kernel.runtime.memory import available_memory
 
 
 def resolve_devices(wanted: str) -> tuple[list[torch.device], list[str]]:
@@ -67,6 +68,12 @@ def other_devices(lost: torch.device, devices: Sequence[torch.device]) -> list[t
     cpu = torch.device("cpu")
     left = [device for device in devices if device != lost]
     return left or ([] if lost == cpu else [cpu])
+
+
+def free_memory(devices: Sequence[torch.device]) -> int:
+    """Bytes that each of these devices has free at least: a GPU its own memory, CPU workers their share of the machine's."""
+    shared = available_memory() // len(devices)
+    return min(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else shared for device in devices)
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

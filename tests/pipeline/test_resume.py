@@ -20,7 +20,7 @@ import pytest
 import hcpl_kernel
 from hcpl_kernel.cli import main
 from hcpl_kernel.fields.channels import CHANNELS
-from hcpl_kernel.pipeline import cutting, local, network_passes, plan
+from hcpl_kernel.pipeline import cutting, loading, local, network_passes, plan
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.field_work import FieldWork
 from hcpl_kernel.pipeline.store import FolderStore
@@ -153,7 +153,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int, e
     [
         (FieldWork, "finish", 2),
         (cutting.Pieces, "put_cut", 2),
-        (network_passes, "load_network", 2),
+        (loading, "load_network", 2),
         (local.Pieces, "put_prediction", 4),
         (FolderStore, "put", 2),
         (local.Pieces, "remove", 2),

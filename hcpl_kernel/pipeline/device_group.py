@@ -18,12 +18,16 @@ from hcpl_kernel.pipeline.loading import losing
 class DeviceGroup:
     """The same network on devices of one kind. A batch goes to whichever is free; results do not depend on which.
 
+    Attributes:
+        spec: of the network.
+
     Args:
         predictors: the network on each device, at least one.
     """
 
     def __init__(self, predictors: Sequence[Predictor]) -> None:
         self._predictors = predictors
+        self.spec = predictors[0].spec
 
     @property
     def precision(self) -> str:

@@ -107,6 +107,7 @@ class Predictor:
     and copy the next ones and bring the last ones' results back.
 
     Attributes:
+        spec: of the network.
         apart: whether the device leaves the cores to what reads, prepares and writes.
         device: where it runs.
         batch: the largest number of crops in a forward pass.
@@ -138,7 +139,7 @@ class Predictor:
             count = min(torch.get_num_threads(), MOST_LANES)
             self._lanes += [made.another(self._engine) for _ in range(count - 1)]
         self._network = network
-        self._spec = spec
+        self.spec = spec
         self.device = device
         self.views = views or spec.views
         self._with_descriptors = with_descriptors
@@ -169,7 +170,7 @@ class Predictor:
             RuntimeError, MemoryError: if memory does not suffice for a single crop.
         """
         if len(crops) == 0:
-            return empty_prediction(self._spec, fields, self._with_descriptors)
+            return empty_prediction(self.spec, fields, self._with_descriptors)
         return self.conclude(self.descriptors(crops, stop or Stop()), field_of_cell, fields)
 
     @torch.inference_mode()
@@ -181,7 +182,7 @@ class Predictor:
             field_of_cell: as of :meth:`predict`.
             fields: as of :meth:`predict`.
         """
-        image_stream = self._spec.declared.image_stream
+        image_stream = self.spec.declared.image_stream
         bag = torch.from_numpy(field_of_cell).to(self.device)
         prob_cell, prob_image = [], []
         for seen in descriptors:
@@ -244,7 +245,7 @@ class Predictor:
         return parts
 
     def _views_of(self, lane: CompiledClassifier, crops: np.ndarray) -> list[Tensor]:
-        cells = begin_input(crops, self._spec, self.device)
+        cells = begin_input(crops, self.spec, self.device)
         if not self.apart:
             return self._compute(lane, cells)
         with self._turn:  # one batch at a time, so that memory holds the activations of one

@@ -50,9 +50,9 @@ def crashing(ways: Mapping[str, str], once: Path | None = None) -> None:
         perhaps(files.id)
         return reading(files)
 
-    def predict_shard(predictor: Any, *arguments: Any) -> Any:
-        perhaps(predictor._spec.name)
-        return predicting(predictor, *arguments)
+    def predict_shard(group: Any, *arguments: Any) -> Any:
+        perhaps(group.spec.name)
+        return predicting(group, *arguments)
 
     writing = leaving._written
 

@@ -52,7 +52,7 @@ def loss(monkeypatch: pytest.MonkeyPatch) -> Loss:
     views_of, forward = inference.Predictor._views_of, Segmentator.forward
 
     def compute_views(self: inference.Predictor, *arguments: Any) -> Any:
-        loss.compute(self._device)
+        loss.compute(self.device)
         return views_of(self, *arguments)
 
     def compute_maps(self: Segmentator, inputs: Any) -> Any:

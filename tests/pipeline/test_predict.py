@@ -20,6 +20,7 @@ import hcpl_kernel
 from hcpl_kernel.cli import main
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.pipeline import field_work, network_passes, plan
+from hcpl_kernel.pipeline.device_group import DeviceGroup
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.submission import decode_mask, validate_submission
 from tests.toy_ensemble import write_toy_ensemble
@@ -215,10 +216,10 @@ def test_the_slow_network_is_left_out_and_the_others_stay(
 ) -> None:
     original = network_passes.predict_shard
 
-    def slow(predictor: Predictor, *arguments: Any) -> Any:
-        if predictor._spec.name == "cla_efficientnet":
+    def slow(group: DeviceGroup, *arguments: Any) -> Any:
+        if group.spec.name == "cla_efficientnet":
             time.sleep(1.5)
-        return original(predictor, *arguments)
+        return original(group, *arguments)
 
     monkeypatch.setattr(network_passes, "predict_shard", slow)
     monkeypatch.setattr(plan, "MOST_FIELDS", 1)
@@ -254,10 +255,10 @@ def test_of_the_first_network_counts_what_it_has_seen(
 ) -> None:
     original = network_passes.predict_shard
 
-    def slow(predictor: Predictor, *arguments: Any) -> Any:
-        if predictor._spec.name != "vid_completeness":
+    def slow(group: DeviceGroup, *arguments: Any) -> Any:
+        if group.spec.name != "vid_completeness":
             time.sleep(1.0)
-        return original(predictor, *arguments)
+        return original(group, *arguments)
 
     monkeypatch.setattr(network_passes, "predict_shard", slow)
     monkeypatch.setattr(plan, "MOST_FIELDS", 1)

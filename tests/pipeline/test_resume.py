@@ -123,9 +123,9 @@ def runs(shared: Material, whole: Path, tmp_path: Path, monkeypatch: pytest.Monk
         runs.cut.append(files.id)
         return finishing(self, files, *arguments)
 
-    def predict_shard(predictor: Any, *arguments: Any) -> Any:
-        runs.predicted.append(predictor._spec.name)
-        return predicting(predictor, *arguments)
+    def predict_shard(group: Any, *arguments: Any) -> Any:
+        runs.predicted.append(group.spec.name)
+        return predicting(group, *arguments)
 
     monkeypatch.setattr(FieldWork, "finish", finish_field)
     monkeypatch.setattr(network_passes, "predict_shard", predict_shard)

@@ -102,8 +102,9 @@ def test_what_a_device_is_best_at() -> None:
     assert tuning(DeviceFacts("cuda", (9, 0))) == Tuning("bf16-mixed", last, True)
     assert tuning(DeviceFacts("cuda", (7, 5))) == Tuning("16-mixed", last, False)  # the T4 has no bfloat16
     assert tuning(DeviceFacts("cuda", (6, 0), channels_last=False)) == Tuning("16-mixed", first, False)
-    assert tuning(DeviceFacts("cpu", bfloat16=True)) == Tuning("bf16-mixed", last, False)
-    assert tuning(DeviceFacts("cpu")) == Tuning("32-true", last, False)
+    assert tuning(DeviceFacts("cpu", bfloat16=True)) == Tuning("bf16-mixed", last, True)
+    assert tuning(DeviceFacts("cpu")) == Tuning("32-true", last, True)
+    assert tuning(DeviceFacts("cpu", fused_optimizer=False)) == Tuning("32-true", last, False)  # torch before 2.4
 
 
 class Descent:

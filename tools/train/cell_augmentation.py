@@ -44,6 +44,8 @@ class AugmentationSettings:
 def augment_cells(cells: Tensor, bag: Tensor, bag_count: int, settings: AugmentationSettings) -> Tensor:
     """Augment cells, each by itself, with torch's global generator of the CPU.
 
+    The draws are small and go to the device without waiting for it: work that was given to it before goes on.
+
     Args:
         cells: (N, 4, S, S) float32 in [0, 1], zero outside of masked cells.
         bag: (N,) int64, the image of each cell.
@@ -60,10 +62,10 @@ def augment_cells(cells: Tensor, bag: Tensor, bag_count: int, settings: Augmenta
     shift = (torch.rand(count, 2) * 2 - 1) * 2 * settings.shift  # the grid's unit is half a side
     cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     rows = torch.stack([mirror * cosine, -sine, shift[:, 0], mirror * sine, cosine, shift[:, 1]], 1)
-    grid = functional.affine_grid(rows.view(count, 2, 3).to(device), [count, 1, side, side], align_corners=False)
+    grid = functional.affine_grid(rows.view(count, 2, 3).to(device, non_blocking=True), [count, 1, side, side], align_corners=False)
     cells = functional.grid_sample(cells, grid, padding_mode="zeros", align_corners=False)
     if settings.gain > 0:
-        factor = torch.exp(torch.randn(bag_count, cells.shape[1]) * settings.gain).to(device)
+        factor = torch.exp(torch.randn(bag_count, cells.shape[1]) * settings.gain).to(device, non_blocking=True)
         cells = (cells * factor[bag][:, :, None, None]).clamp(0, 1)
     if settings.cutout > 0:
         cells = cells * _cutout_mask(count, side, settings, device)
@@ -72,9 +74,9 @@ def augment_cells(cells: Tensor, bag: Tensor, bag_count: int, settings: Augmenta
 
 def _cutout_mask(count: int, side: int, settings: AugmentationSettings, device: torch.device) -> Tensor:
     """(N, 1, S, S) float: 0 inside of the rectangles. Drawn on the CPU, spread out on the device."""
-    centre = torch.rand(count, 2, 1).to(device)
-    half = (torch.rand(count, 2, 1) * settings.cutout_side / 2).to(device)
-    chosen = (torch.rand(count) < settings.cutout).to(device)
+    centre = torch.rand(count, 2, 1).to(device, non_blocking=True)
+    half = (torch.rand(count, 2, 1) * settings.cutout_side / 2).to(device, non_blocking=True)
+    chosen = (torch.rand(count) < settings.cutout).to(device, non_blocking=True)
     position = (torch.arange(side, device=device) + 0.5) / side
     inside = (position - centre).abs() < half
     hit = inside[:, 0, :, None] & inside[:, 1, None, :] & chosen[:, None, None]

@@ -166,6 +166,11 @@ class _CellTask:
         self._spec, self._sampler, self._loss, self._augmentation = spec, sampler, loss, augmentation
         self._weights = class_weights(sampler.class_frequency(), loss.rare_power, loss.rare_largest)
 
+    def _weights_on(self, device: torch.device) -> Tensor:
+        """The weights of the classes, which go to the device once."""
+        self._weights = self._weights.to(device)
+        return self._weights
+
     def _grow(self, batch: CellBatch, step: int) -> CellBatch:
         """The batch at the size that the step's cells have."""
         return dataclasses.replace(batch, side=self._growth.side) if step < self._grown else batch
@@ -191,7 +196,7 @@ class DualStreamTask(_CellTask):
     def losses(self, module: nn.Module, batch: CellBatch, device: torch.device) -> dict[str, Tensor]:
         """Both streams and their weighted sum."""
         inputs, bag = self._inputs(batch, device)
-        weights = self._weights.to(device)
+        weights = self._weights_on(device)
         logit_image, logit_cell = module(inputs, bag, len(batch.image_labels))
         image = weighted_bce(logit_image, batch.image_labels, weights)
         cell = weighted_bce(logit_cell, batch.cell_labels, weights)
@@ -212,7 +217,7 @@ class SingleCellTask(_CellTask):
     def losses(self, module: nn.Module, batch: CellBatch, device: torch.device) -> dict[str, Tensor]:
         """Both losses and their weighted sum."""
         inputs, _ = self._inputs(batch, device)
-        weights, targets = self._weights.to(device), batch.cell_labels
+        weights, targets = self._weights_on(device), batch.cell_labels
         logits = module(inputs)
         entropy = weighted_bce(logits, targets, weights)
         focal = focal_loss(logits, targets, weights, self._loss.gamma)

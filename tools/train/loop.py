@@ -24,6 +24,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -55,7 +56,8 @@ class RunSettings:
         clip: largest norm of the gradient. Our choice.
         precision: "32-true", "bf16-mixed" or "16-mixed" (Lightning Fabric's names); "auto": what the device is best at.
         accelerator: "auto", "cpu" or "cuda".
-        devices: how many; several work data-parallel, each with its own batches.
+        devices: how many of this machine; several work data-parallel, each with its own batches, in processes that this
+            one starts, or that `torchrun --nproc-per-node` has started. A step then sees so many times the cells.
         threads: CPU threads of the process; two processes of one thread are faster than one of two.
         workers: processes that prepare batches; 0 prepares them in a thread of the training process.
         seed: of everything random.
@@ -160,7 +162,7 @@ def fit(task: Task, run: RunSettings, folder: Path, validation: Validation | Non
         fabric.clip_gradients(module, optimizer, max_norm=run.clip, error_if_nonfinite=False)
         optimizer.step()
         for name, value in losses.items():
-            sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
+            sums[name] = value.detach().float() + sums.get(name, 0)
         step, rows_since = step + 1, rows_since + 1
         bar.update()
         if rows_since == run.log_every or step == run.steps:
@@ -250,7 +252,7 @@ def _fabric(accelerator: str, devices: int, precision: str) -> Fabric:
         accelerator=accelerator,
         devices=devices,
         precision=precision,  # type: ignore[arg-type]
-        strategy="ddp" if devices > 1 else "auto",
+        strategy=DDPStrategy(gradient_as_bucket_view=True) if devices > 1 else "auto",  # no second copy of the gradients
     )
     fabric.launch()
     return fabric

@@ -1,13 +1,19 @@
-"""Training throughput of the full-size networks on this machine, and the hours their configs would take here.
+"""Training speed of the full-size networks on this machine: the training command against the forward pass.
 
-    python benchmarks/training_throughput.py [--images 2] [--cells 4] [--accelerator cpu] [--networks A,B] > table.md
+    python benchmarks/training_throughput.py --data DIR [--images 2] [--cells 4] [--accelerator cpu] [--networks A,B]
 
-The training command itself takes a few steps on crops of simulated fields, with each network's config in
-`tools/train/configs/full` but for the size of a step; its curve says how long a step took (median of all but the first).
-Next to it is the forward pass of the same network (`hcpl_kernel/bench/networks.py`); the bar is a factor of at most 4, and a
-network above it is marked. Batches are made in `--workers` processes while the step computes. On a GPU, give the steps of
-the configs (`--images 8 --cells 20`), and the hours are those of the plan; a smaller step on a CPU tells the factor between
-training and a forward pass, with which `training_plan.py` projects.
+For each network, by the config in `tools/train/configs/full` but for the size of a step, on crops of simulated fields:
+
+- *training*: the training command itself takes a few steps; its curve says how long a step took (median without the first);
+- *forward*: the network's own forward pass on one such batch, as the loader gives it: evaluation mode, no gradient, the same
+  precision and order in memory;
+- *floor*: forward, backward, clipping and the optimiser's step on that batch again and again, with nothing to read or to
+  augment: what no loader can go below;
+- *besides*: the share of a training step that is above the floor: reading, copying, augmentation;
+- *run*: the forward pass as `hcpl predict` has it, with its normalisation folded away, in the engine's own precision.
+
+The bar is a factor of at most 4 between training and forward; a network above it is marked. On a GPU, give the steps of the
+configs (`--images 8 --cells 20`), and the hours are those of the plan.
 """
 
 from __future__ import annotations
@@ -20,29 +26,53 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from hcpl_kernel.bench.networks import measure_network  # noqa: E402
+from hcpl_kernel.bench.timing import measure  # noqa: E402
+from hcpl_kernel.models.network_spec import NetworkSpec  # noqa: E402
+from hcpl_kernel.networks import build  # noqa: E402
+from hcpl_kernel.pipeline.inference import network_input  # noqa: E402
 from hcpl_kernel.runtime.devices import describe  # noqa: E402
 from hcpl_kernel.runtime.process_tuning import keep_freed_memory  # noqa: E402
 from hcpl_kernel.settings import from_mapping, read_json  # noqa: E402
 from tools.simulate.__main__ import main as simulate  # noqa: E402
 from tools.train.cell_set import CellSet, CellSource, make_cell_set  # noqa: E402
+from tools.train.cell_tasks import CellBatch, CellSampler  # noqa: E402
 from tools.train.cells import CellTraining, train_cells  # noqa: E402
+from tools.train.descriptor_normalisation import standardise_classifiers  # noqa: E402
+from tools.train.feeding import on_device  # noqa: E402
+from tools.train.loop import RunSettings, fit  # noqa: E402
+from tools.train.losses import weighted_bce  # noqa: E402
 from tools.train.speed import AUTO, PRECISIONS, facts, tuning  # noqa: E402
 
 FIELDS, CROP_SIZE = 16, 384
 BAR = 4
 """Training steps may cost so many forward passes of as many cells."""
+REPEATS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Seconds:
+    """Of one batch: as the columns of the table are called."""
+
+    training: float
+    forward: float
+    floor: float
+    run: float
 
 
 def make_cells(folder: Path) -> CellSet:
-    """Crops of simulated fields, of the size that the full-size networks train on."""
+    """Crops of simulated fields, of the size that the full-size networks train on; those of an earlier call stay."""
     fields = folder / "fields"
     if simulate(["--output", str(fields), "--fields", str(FIELDS), "--seed", "1", "--frequency", "balanced"]):
         sys.exit("tools.simulate failed")
@@ -57,8 +87,62 @@ def seconds_per_step(curve: Path) -> float:
     return statistics.median(later - earlier for earlier, later in zip(ends, ends[1:], strict=False))
 
 
+class Ready:
+    """A training with one batch, which is there: what is left is the network's work."""
+
+    def __init__(self, spec: NetworkSpec, batch: CellBatch, device: torch.device) -> None:
+        self.module: nn.Module = build(spec)
+        standardise_classifiers(self.module)
+        self.identity: Mapping[str, Any] = {}
+        self._inputs = network_input(batch.crops, spec, device)
+        self._batch = on_device(batch, device)
+        self._bags = spec.declared.image_stream
+
+    def logits(self, module: nn.Module) -> Tensor:
+        """(n, K) of the cells; a DSA computes those of the images, too."""
+        if self._bags:
+            return module(self._inputs, self._batch.bag, len(self._batch.image_labels))[1]
+        return module(self._inputs)
+
+    def batch(self, step: int, rank: int, world: int) -> int:
+        return step
+
+    def losses(self, module: nn.Module, batch: int, device: torch.device) -> dict[str, Tensor]:
+        logits = self.logits(module)
+        return {"loss": weighted_bce(logits, self._batch.cell_labels, logits.new_ones(logits.shape[1]))}
+
+
+def forward_seconds(ready: Ready, precision: str, device: torch.device) -> float:
+    """Of the network in evaluation mode, without gradients."""
+    half = torch.bfloat16 if precision == "bf16-mixed" else torch.float16
+    with torch.no_grad(), torch.autocast(device.type, half, enabled=precision != "32-true"):
+        return measure(lambda: ready.logits(ready.module), REPEATS, allowance=5, device=device).median
+
+
+def seconds_of_a_batch(training: CellTraining, cells: CellSet, weights: Path, work: Path) -> Seconds:
+    """Measure a network, one thing after the other."""
+    spec, run = training.spec(weights), training.run
+    device = torch.device(run.accelerator)
+    sampler = CellSampler(cells, np.arange(len(cells.ids)), None, seed=0)
+    bags = spec.declared.image_stream
+    batch = sampler.bags(0, 0, training.images, training.cells) if bags else sampler.singles(0, 0, training.batch)
+    ready = Ready(spec, batch, device)
+    fit(ready, run, work / "floor")  # leaves it on its device, in its order, in evaluation mode
+    forward = forward_seconds(ready, run.precision, device)
+    del ready
+    train_cells(training, cells, work, weights, None, None)
+    engine = measure_network(spec, device, CROP_SIZE, allowance=3).forward.median * len(batch.crops)
+    return Seconds(
+        seconds_per_step(work / spec.name / "all" / "curve.csv"),
+        forward,
+        seconds_per_step(work / "floor" / "curve.csv"),
+        engine,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder for the crops, which are made once")
     parser.add_argument("--images", type=int, default=2, help="fields per step of a DSA")
     parser.add_argument("--cells", type=int, default=4, help="cells of each; CLA and CLH take images * cells per step")
     parser.add_argument("--steps", type=int, default=5)
@@ -70,15 +154,18 @@ def main() -> None:
     keep_freed_memory()
     device = torch.device(options.accelerator)
     precision = tuning(facts(device)).precision if options.precision == AUTO else options.precision
-    print(f"{describe([device])}, torch {torch.__version__}, {options.images * options.cells} cells per step, ", end="")
+    a_step = options.images * options.cells
+    print(f"{describe([device])}, torch {torch.__version__}, {a_step} cells per step, {precision}, ", end="")
     print(f"medians of {options.steps - 1} steps\n")
-    print("| network | training, cells/s | forward pass, cells/s | factor | precision | the config's steps here |")
-    print("|---|---:|---:|---:|---|---:|")
+    print(
+        "| network | training, cells/s | forward, cells/s | factor | floor | besides | run, cells/s | the config's steps |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     configs = ROOT / "tools" / "train" / "configs" / "full"
     with tempfile.TemporaryDirectory(prefix="hcpl_throughput_") as name:
         folder = Path(name)
         with contextlib.redirect_stdout(sys.stderr):
-            cells = make_cells(folder)
+            cells = make_cells(options.data)
         weights = folder / "weights"
         weights.mkdir()
         shutil.copy(ROOT / "weights" / "full" / "ensemble.json", weights)
@@ -88,22 +175,19 @@ def main() -> None:
             values = read_json(path, 1)
             values.pop("schema")
             planned = from_mapping(CellTraining, values, str(path))
-            run = dataclasses.replace(
+            run: RunSettings = dataclasses.replace(
                 planned.run, steps=options.steps, log_every=1, accelerator=options.accelerator, devices=1,
-                threads=torch.get_num_threads(), workers=options.workers, precision=options.precision,
+                threads=torch.get_num_threads(), workers=options.workers, precision=precision,
             )  # fmt: skip
-            a_step = options.images * options.cells
             training = dataclasses.replace(planned, run=run, images=options.images, cells=options.cells, batch=a_step)
-            spec = training.spec(weights)
-            train_cells(training, cells, folder / "work", weights, None, None)
-            step = seconds_per_step(folder / "work" / spec.name / "all" / "curve.csv")
-            forward = measure_network(spec, device, CROP_SIZE, allowance=5).forward.median
-            planned_cells = planned.images * planned.cells if spec.declared.image_stream else planned.batch
-            hours = planned.run.steps * planned_cells * step / a_step / 3600
+            found = seconds_of_a_batch(training, cells, weights, folder / "work")
+            factor, floor = found.training / found.forward, found.floor / found.forward
+            planned_cells = planned.images * planned.cells if training.spec(weights).declared.image_stream else planned.batch
+            hours = planned.run.steps * planned_cells * found.training / a_step / 3600
             print(
-                f"| {spec.name} | {a_step / step:.1f} | {1 / forward:.1f} | {step / a_step / forward:.1f}"
-                f"{' (above)' if step / a_step / forward > BAR else ''} "
-                f"| {precision} | {hours:,.0f} h |",
+                f"| {path.stem} | {a_step / found.training:.1f} | {a_step / found.forward:.1f} "
+                f"| {factor:.2f}{' (above)' if factor > BAR else ''} | {floor:.2f} "
+                f"| {1 - found.floor / found.training:.0%} | {a_step / found.run:.1f} | {hours:,.0f} h |",
                 flush=True,
             )
             shutil.rmtree(folder / "work")

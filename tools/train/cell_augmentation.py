@@ -62,7 +62,9 @@ def augment_cells(cells: Tensor, bag: Tensor, bag_count: int, settings: Augmenta
     shift = (torch.rand(count, 2) * 2 - 1) * 2 * settings.shift  # the grid's unit is half a side
     cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     rows = torch.stack([mirror * cosine, -sine, shift[:, 0], mirror * sine, cosine, shift[:, 1]], 1)
-    grid = functional.affine_grid(rows.view(count, 2, 3).to(device, non_blocking=True), [count, 1, side, side], align_corners=False)
+    grid = functional.affine_grid(
+        rows.view(count, 2, 3).to(device, non_blocking=True), [count, 1, side, side], align_corners=False
+    )
     cells = functional.grid_sample(cells, grid, padding_mode="zeros", align_corners=False)
     if settings.gain > 0:
         factor = torch.exp(torch.randn(bag_count, cells.shape[1]) * settings.gain).to(device, non_blocking=True)

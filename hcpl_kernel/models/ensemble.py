@@ -199,14 +199,17 @@ class Ensemble:
         return self.nuclei, self.cell
 
     def with_networks(self, networks: Sequence[NetworkSpec]) -> Ensemble:
-        """The ensemble of these of its networks only.
+        """The ensemble of these of its networks only, with the calibration that holds for them."""
+        return dataclasses.replace(self, networks=tuple(networks), calibration=self.calibration_of(networks))
 
-        The calibration stays, approximately right, unless none of them has an image stream: values without an image factor
-        are larger, and curves that were fitted with one make them worse than they are (`benchmarks/calibration.md`).
+    def calibration_of(self, networks: Sequence[NetworkSpec]) -> CalibrationSpec | None:
+        """The calibration where only these of its networks speak.
+
+        It stays, approximately right, unless none of them has an image stream: values without an image factor are larger,
+        and curves that were fitted with one make them worse than they are (`benchmarks/calibration.md`).
         """
         had, has = (any(spec.declared.image_stream for spec in specs) for specs in (self.networks, networks))
-        calibration = self.calibration if has or not had else None
-        return dataclasses.replace(self, networks=tuple(networks), calibration=calibration)
+        return self.calibration if has or not had else None
 
     @property
     def all_networks(self) -> tuple[NetworkSpec, ...]:

@@ -209,6 +209,7 @@ class _Run:
             found = self._finished_before(ensemble, store, mine)
             finished = found if found is not None else self._make(ensemble, store, mine, inputs, budget)
             finished.count(mine, report)
+        ensemble = self._without_failed(ensemble)
         self._judge(finished, mine, ensemble)
         if part is None:
             if self._has_tables and finished.names(self._shards) != self._outputs.noted().get("parts"):
@@ -342,6 +343,7 @@ class _Run:
             if any(spec.name not in names for names in networks):
                 self._report.leave_out(spec.name, "not every --part run had the time for it")
         finished.count(self._shards, self._report)
+        ensemble = self._without_failed(ensemble)
         self._judge_calibration(ensemble)
         self._write(finished, ensemble, None, final=True)
         missing = [files.id for files in fields_in(shard for shard in self._shards if shard.index not in finished.places)]
@@ -423,6 +425,12 @@ class _Run:
         if untrained:
             which = "all" if len(untrained) == len(parts) else ", ".join(untrained)
             self._report.degrade(f"untrained weights in {ensemble.name!r}, whose output means nothing: {which}")
+
+    def _without_failed(self, ensemble: Ensemble) -> Ensemble:
+        """The ensemble with the calibration that holds for the networks that ran."""
+        states = self._report.networks
+        ran = [spec for spec in ensemble.networks if states.get(spec.name, {"state": "done"})["state"] == "done"]
+        return dataclasses.replace(ensemble, calibration=ensemble.calibration_of(ran))
 
     def _judge(self, finished: Finished, mine: Sequence[Shard], ensemble: Ensemble) -> None:
         """Say what is missing from the result.

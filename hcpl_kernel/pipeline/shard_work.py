@@ -76,7 +76,7 @@ def join(
         prob = fuse(said, field_of_cell(cut.records), ensemble.fusion, ensemble.classes)
     else:
         prob = np.zeros((cut.cells, len(ensemble.classes)), np.float32)
-    prob = calibrate(apply_integrity(prob, integrity), ensemble.calibration)
+    prob = calibrate(apply_integrity(prob, integrity), ensemble.calibration_of(networks))
     return Part(cut, predictions, keys, integrity, prob)
 
 

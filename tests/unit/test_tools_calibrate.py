@@ -35,6 +35,25 @@ def test_what_is_said_is_true_on_other_cells(method) -> None:
     assert found[:, 2].mean() < 0.01
 
 
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("lowest", [0.0, 1e-7, 0.3, 1.0], ids=lambda value: f"at_{value}")
+def test_many_cells_may_have_the_same_value(method, lowest: float) -> None:
+    """Sharp networks say 0 of most cells, some of which have the class: equal values are one knot, not several."""
+    rng = np.random.default_rng(3)
+    prob = np.where(rng.random(4000) < 0.8, lowest, rng.uniform(0, 1, 4000))[:, None].astype(np.float32)
+    truth = rng.random(prob.shape) < 0.1 + 0.5 * prob
+    spec = CalibrationSpec(tuple(fit_all(prob, truth, np.ones(prob.shape), method)))
+    inside = np.linspace(1e-4, 0.99, 50, dtype=np.float32)[:, None]
+    assert (np.diff(calibrate(inside, spec)[:, 0]) > 0).all()
+
+
+def test_knots_that_are_nearly_equal_are_one() -> None:
+    prob = np.random.default_rng(4).choice([0.2, 0.2000001, 0.2000002, 0.9], (4000, 1))
+    truth = np.random.default_rng(5).random(prob.shape) < prob
+    (curve,) = fit_all(prob, truth, np.ones(prob.shape), METHODS["isotonic"])
+    assert len(curve.fused) == 2 and curve.calibrated[0] == pytest.approx(0.2, abs=0.05)
+
+
 def test_a_fit_names_classes_that_have_the_evidence() -> None:
     fitted = fit(evidence(), None, 0.6, None)
     first, second, never = fitted.calibration.thresholds

@@ -27,6 +27,9 @@ tens of positives moves them as its data say, one with two hardly at all."""
 BLOCK = 15
 """Fewest cells of either kind in a step of the isotonic fit; as many of the straight curve's are mixed in (our choice)."""
 
+APART = 0.05
+"""Least distance of two knots in log-odds (our choice): six digits still tell them and their probabilities apart."""
+
 
 def to_log_odds(prob: NDArray[np.floating]) -> Floats:
     """Log-odds of values in [0, 1]."""
@@ -57,7 +60,7 @@ def isotonic(x: Floats, truth: NDArray[np.bool_], weight: Floats, common: Curve)
     """Steps of equal evidence, mixed with the straight curve and made to ascend; as many knots as there is evidence."""
     straight = platt(x, truth, weight, common)
     order = np.argsort(x, kind="stable")
-    steps = _steps(truth[order])
+    steps = _steps(x[order], truth[order])
     if len(steps) < 2:
         return straight
     at, value, mass = [], [], []
@@ -116,11 +119,13 @@ def _fit(features: Floats, truth: NDArray[np.bool_], weight: Floats, prior: Sequ
     return found
 
 
-def _steps(truth: NDArray[np.bool_]) -> list[int]:
-    """Where steps begin that each hold `BLOCK` cells of either kind, the last one the rest."""
+def _steps(x: Floats, truth: NDArray[np.bool_]) -> list[int]:
+    """Where steps begin that each hold `BLOCK` cells of either kind, the last one the rest; equal values are in one step."""
     starts, last = [0], np.zeros(2, np.int64)
     counts = np.stack([np.cumsum(truth), np.cumsum(~truth)], 1)
-    for place in range(len(truth)):
+    for place in range(len(truth) - 1):
+        if x[place + 1] == x[place]:
+            continue
         if (counts[place] - last >= BLOCK).all() and (counts[-1] - counts[place] >= BLOCK).all():
             starts.append(place + 1)
             last = counts[place]
@@ -138,9 +143,18 @@ def _pool_adjacent(value: Floats, mass: Floats) -> Floats:
     return np.concatenate([np.full(count, own) for own, _, count in blocks])
 
 
+def _apart(curve: Curve) -> Curve:
+    """The knots of a curve without those that are closer than `APART` to the one before."""
+    kept = [0]
+    for place in range(1, len(curve[0])):
+        if curve[0][place] - curve[0][kept[-1]] >= APART:
+            kept.append(place)
+    return curve[0][kept], curve[1][kept].copy()
+
+
 def _stored(curve: Curve) -> ClassCalibration:
     """At most `KNOTS` knots within the range that is stored, ascending by twice the least slope, with six digits."""
-    x, y = curve
+    x, y = _apart(curve)
     if len(x) > KNOTS:
         kept = np.unique(np.linspace(0, len(x) - 1, KNOTS).round().astype(int))
         x, y = x[kept], y[kept]

@@ -244,12 +244,13 @@ def test_a_network_learns_on_from_its_own_weights(cells: CellSet, tmp_path: Path
     train_cells(settings(spec, run={**RUN, "steps": 40}), cells, tmp_path / "first", tmp_path, None, None)
     start = tmp_path / "start.safetensors"
     (tmp_path / spec.file).rename(start)
-    on = settings(spec, run={**RUN, "steps": 5, "log_every": 5}, start=str(start))
+    on = settings(spec, run={**RUN, "steps": 5, "log_every": 5, "learning_rate": 1e-4}, start=str(start))
     train_cells(on, cells, tmp_path / "second", tmp_path, None, None)
-    first, second = (
-        np.genfromtxt(tmp_path / part / "cla_tiny/all/curve.csv", names=True, delimiter=",") for part in ("first", "second")
-    )
-    assert second["loss"] < first["loss"][0]  # five steps from the start are better than five from nothing
+    curve = {
+        part: np.genfromtxt(tmp_path / part / "cla_tiny/all/curve.csv", names=True, delimiter=",")
+        for part in ("first", "second")
+    }
+    assert curve["second"]["loss"] < 1.5 * curve["first"]["loss"][-1]  # it is as good as it was, from the first steps on
     provenance = json.loads((tmp_path / "manifest.json").read_text())
     assert "start.safetensors, sha256" in json.dumps(provenance)
     with pytest.raises(WeightsError):

@@ -9,7 +9,13 @@ import torch
 
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.networks import build
-from tools.train.descriptor_normalisation import StandardisedClassifier, fold_classifiers, standardise_classifiers
+from hcpl_kernel.networks.loading import load_network
+from tools.train.descriptor_normalisation import (
+    StandardisedClassifier,
+    adopt_statistics,
+    fold_classifiers,
+    standardise_classifiers,
+)
 
 MINI = Path(__file__).parents[2] / "weights" / "mini"
 
@@ -31,6 +37,25 @@ def test_folding_keeps_the_logits_and_leaves_no_trace(name: str) -> None:
     assert list(network.state_dict()) == names
     for old, new in zip(*(x if isinstance(x, tuple) else (x,) for x in (before, after)), strict=True):
         torch.testing.assert_close(old, new, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["dsa_densenet", "cla_resnet", "clh_efficientnet"])
+def test_a_trained_network_that_learns_on_says_what_it_said(name: str) -> None:
+    """Classifiers that were folded would see standardised descriptors, and the first steps would undo what was learned."""
+    ensemble = read_ensemble(MINI)
+    spec = next(network for network in ensemble.networks if network.name == name)
+    network = load_network(ensemble, spec)
+    cells, bag = torch.rand(40, 4, spec.input_size, spec.input_size) / 4, torch.arange(40) // 2
+    given = (cells, bag, 20) if spec.kind == "dsa" else (cells,)
+    with torch.no_grad():
+        before = network(*given)
+        standardise_classifiers(network)
+        adopt_statistics(network, lambda: network(*given))
+        for module in network.modules():
+            module.training = isinstance(module, StandardisedClassifier)  # by the batch, as in a training
+        after = network(*given)
+    for old, new in zip(*(x if isinstance(x, tuple) else (x,) for x in (before, after)), strict=True):
+        torch.testing.assert_close(old, new, rtol=1e-3, atol=1e-2)
 
 
 def test_descriptors_of_a_batch_are_standardised() -> None:

@@ -26,11 +26,14 @@ from hcpl_kernel.settings import from_mapping
 from tools.train.cell_augmentation import AugmentationSettings
 from tools.train.cell_set import CellSet, assign_folds
 from tools.train.cell_tasks import CellSampler, DualStreamTask, GrowthSettings, LossSettings, SingleCellTask, spec_identity
-from tools.train.descriptor_normalisation import fold_classifiers, standardise_classifiers
+from tools.train.descriptor_normalisation import adopt_statistics, fold_classifiers, standardise_classifiers
 from tools.train.loop import RunSettings, Task, fit, preferred_device
 from tools.train.predictions import predict_fields, predicted
 from tools.train.publish import publish_module
 from tools.train.validating import ImageValidation
+
+START_BATCHES = 16
+"""Batches from which a training that goes on takes the statistics of the descriptors (our choice)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,9 +212,21 @@ def _train(
         task = DualStreamTask(*shared, images=settings.images, most=settings.cells)
     else:
         task = SingleCellTask(*shared, count=settings.batch)
+    if settings.start is not None:
+        _keep_what_it_says(module, task)
     figures = fit(task, settings.run, folder, validation)
     fold_classifiers(module)
     return module, figures
+
+
+def _keep_what_it_says(module: nn.Module, task: Task) -> None:
+    """Standardise a trained network's classifiers without changing what it says; else its first steps would undo it."""
+
+    def run() -> None:
+        for step in range(START_BATCHES):
+            task.losses(module, task.batch(step, 0, 1), torch.device("cpu"))
+
+    adopt_statistics(module, run)
 
 
 def _publish(

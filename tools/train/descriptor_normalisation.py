@@ -8,6 +8,8 @@ published is the paper's, without any trace of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,12 +53,45 @@ class StandardisedClassifier(nn.Module):
         self.classifier.weight.copy_(weight)
         return self.classifier
 
+    @torch.no_grad()
+    def adopt(self, descriptors: Tensor) -> None:
+        """Take the statistics of (N, D) descriptors, and change the classifier so that its logits stay what they were."""
+        self.mean.copy_(descriptors.mean(0))
+        self.variance.copy_(descriptors.var(0, unbiased=False))
+        self.classifier.bias.add_(self.classifier.weight @ self.mean)
+        self.classifier.weight.mul_((self.variance + _LEAST_VARIANCE).sqrt())
+
 
 def standardise_classifiers(network: nn.Module) -> None:
     """Let every classifier of a network learn on standardised descriptors."""
     for name, child in list(network.named_children()):
         if isinstance(child, Classifier):
             setattr(network, name, StandardisedClassifier(child))
+
+
+def adopt_statistics(network: nn.Module, run: Callable[[], None]) -> None:
+    """Let the standardised classifiers of a network that was trained before say what they said as plain ones.
+
+    Args:
+        network: after :func:`standardise_classifiers`.
+        run: passes cells through the network, as many as the statistics of its descriptors need.
+    """
+    seen: dict[StandardisedClassifier, list[Tensor]] = {
+        module: [] for module in network.modules() if isinstance(module, StandardisedClassifier)
+    }
+    hooks = [
+        module.register_forward_pre_hook(lambda module, inputs: seen[module].append(inputs[0].detach().float()))
+        for module in seen
+    ]
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        run()
+    network.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    for module, descriptors in seen.items():
+        module.adopt(torch.cat(descriptors))
 
 
 def fold_classifiers(network: nn.Module) -> None:

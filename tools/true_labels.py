@@ -1,9 +1,11 @@
 """Labels of the cells of a cell set from the truth of the simulated fields that it was made of.
 
-    python -m tools.true_labels --cells DIR --fields DIR --output true.npy
+    python -m tools.true_labels --cells DIR --fields DIR --output true.npy [--weak-negative]
 
 What `tools.train cells --labels` takes, where `tools.relabel` estimates them: a simulation knows which classes each cell
 has, so that a network can learn from it what image labels cannot tell, above all which cells have none of them.
+`--weak-negative` leaves that out: then cells are "Negative" only in images of that label, as with the labels of
+`tools.relabel`.
 """
 
 from __future__ import annotations
@@ -20,15 +22,17 @@ from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.runtime.atomic import atomic_path
 from hcpl_kernel.scoring.labelled import parse_classes, read_label_map, read_label_table
+from hcpl_kernel.simulation.annotation import NEGATIVE
 from tools.train.cell_set import CellSet
 
 
-def true_labels(cells: CellSet, fields: Path) -> NDArray[np.float16]:
+def true_labels(cells: CellSet, fields: Path, weak_negative: bool = False) -> NDArray[np.float16]:
     """The classes of every cell of a set.
 
     Args:
         cells: N cells in the order of their ids; made with the fields' own masks, or segmented.
         fields: the data set of `tools.simulate`, with `cells.csv` and `masks`.
+        weak_negative: cells of an image without the label "Negative" do not have it.
 
     Returns:
         (N, 19) float16, 0 or 1: the classes of the true cell that most pixels of the own one belong to; none where that
@@ -54,6 +58,8 @@ def true_labels(cells: CellSet, fields: Path) -> NDArray[np.float16]:
             raise InputError(f"{cells.folder}: {name} has {len(mine)} cells in its map, {cells.count(place)} in the set")
         for row, cell in enumerate(mine, cells.first[place]):
             labels[row, classes[name, cell] if cell else []] = 1
+        if weak_negative and not cells.image_labels[place, NEGATIVE]:
+            labels[cells.first[place] : cells.first[place + 1], NEGATIVE] = 0
     return labels
 
 
@@ -82,10 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", type=Path, required=True, help="the cell set")
     parser.add_argument("--fields", type=Path, required=True, help="the data set of tools.simulate that it was made of")
     parser.add_argument("--output", type=Path, required=True, help="the .npy file to write")
+    parser.add_argument("--weak-negative", action="store_true", help='"Negative" only in images of that label')
     given = parser.parse_args(arguments)
     try:
         cells = CellSet.open(given.cells)
-        labels = true_labels(cells, given.fields)
+        labels = true_labels(cells, given.fields, given.weak_negative)
         with atomic_path(given.output) as temporary, open(temporary, "wb") as file:
             np.save(file, labels)
     except HcplError as error:

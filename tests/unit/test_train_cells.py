@@ -27,7 +27,7 @@ from tools.train.cells import CellTraining, load_pretrained, train_cells
 from tools.train.integrity import IntegrityTraining
 from tools.train.plan import MiniTraining
 from tools.train.predictions import StoredPredictions
-from tools.true_labels import largest_overlaps
+from tools.true_labels import largest_overlaps, true_labels
 from tools.true_labels import main as true_labels_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -229,6 +229,10 @@ def test_true_labels_of_a_simulated_set(cells: CellSet, tmp_path: Path) -> None:
         place = list(cells.ids).index(dataset.field_id(index))
         visible = np.unique(truth.cells[truth.cells > 0]) - 1
         assert np.array_equal(labels[cells.first[place] : cells.first[place + 1]], truth.cell_classes[visible])
+    weak = true_labels(cells, cells.folder.parent / "fields", weak_negative=True)
+    assert np.array_equal(weak[:, :18], labels[:, :18]) and (weak[:, 18] <= labels[:, 18]).all()
+    of_negative = np.repeat(cells.image_labels[:, 18], np.diff(cells.first))
+    assert labels[~of_negative, 18].any() and not weak[~of_negative, 18].any()
 
 
 def test_a_found_cell_is_the_true_one_under_most_of_it() -> None:
@@ -279,5 +283,9 @@ def test_configs_name_existing_networks() -> None:
     for network in ensemble.networks:
         chosen = CellTraining(**{**mini.classifier(network), "network": network.name})
         assert chosen.spec(ROOT / "weights" / "mini").input_size <= mini.crop_size
+    for path in (CONFIGS / "mini").glob("continued_*.json"):
+        values = read_json(path, 1)
+        values.pop("schema")
+        assert (ROOT / str(from_mapping(CellTraining, values, str(path)).start)).is_file()
     with pytest.raises(SettingsError, match="no network 'dsa_b4'"):
         settings(network="dsa_b4").spec(ROOT / "weights" / "full")

@@ -56,6 +56,9 @@ def true_labels(cells: CellSet, fields: Path, weak_negative: bool = False) -> ND
         )
         if len(mine) != cells.count(place):
             raise InputError(f"{cells.folder}: {name} has {len(mine)} cells in its map, {cells.count(place)} in the set")
+        unknown = [cell for cell in mine if cell and (name, cell) not in classes]
+        if unknown:
+            raise InputError(f"{fields}: masks/{name}_cells.png has cell {unknown[0]}, which is not in cells.csv")
         for row, cell in enumerate(mine, cells.first[place]):
             labels[row, classes[name, cell] if cell else []] = 1
         if weak_negative and not cells.image_labels[place, NEGATIVE]:

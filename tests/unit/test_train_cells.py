@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,20 @@ def test_true_labels_of_a_simulated_set(cells: CellSet, tmp_path: Path) -> None:
     assert labels[~of_negative, 18].any() and not weak[~of_negative, 18].any()
 
 
+def test_true_labels_of_another_data_set_are_refused(
+    cells: CellSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = tmp_path / "fields"
+    shutil.copytree(cells.folder.parent / "fields", fields)
+    asked = ["--cells", str(cells.folder), "--fields", str(fields), "--output", str(tmp_path / "t.npy")]
+    lines = (fields / "cells.csv").read_text().splitlines()
+    (fields / "cells.csv").write_text("\n".join(lines[:-1]) + "\n")
+    assert true_labels_command(asked) == 2 and "which is not in cells.csv" in capsys.readouterr().err
+    (fields / "cells.csv").unlink()
+    assert true_labels_command(asked) == 2 and "cells.csv" in capsys.readouterr().err
+    assert not (tmp_path / "t.npy").exists()
+
+
 def test_a_found_cell_is_the_true_one_under_most_of_it() -> None:
     true = np.array([[1, 1, 1, 2, 2, 0, 0, 0]])
     found = np.array([[5, 5, 0, 5, 7, 7, 7, 9]])
@@ -259,6 +274,8 @@ def test_a_network_learns_on_from_its_own_weights(cells: CellSet, tmp_path: Path
     assert "start.safetensors, sha256" in json.dumps(provenance)
     with pytest.raises(WeightsError):
         train_cells(settings(start=str(start)), cells, tmp_path / "third", tmp_path, None, None)  # a DSA
+    with pytest.raises(WeightsError, match="absent.safetensors is not there"):
+        train_cells(settings(spec, start=str(tmp_path / "absent.safetensors")), cells, tmp_path, tmp_path, None, None)
     with pytest.raises(SettingsError, match="exclude each other"):
         settings(start=str(start), pretrained=str(start))
 

@@ -115,8 +115,15 @@ def train_cells(
         predict: None trains on all fields and publishes. "out-of-fold" trains one network per fold and predicts the fields
             that it has not seen; "in-sample" trains on all and predicts all. Neither publishes.
         validation: fields that no network learns from; the state that is best on them is what is published or predicts.
+
+    Raises:
+        WeightsError: if the weights to go on from are absent, or another network's.
     """
     spec = settings.spec(weights)
+    if settings.start is not None and not Path(settings.start).is_file():
+        raise WeightsError(
+            f"start: {settings.start} is not there; expected the safetensors file that {spec.name} goes on from"
+        )
     soft = None if labels is None else np.load(labels, mmap_mode="r")
     identity = {
         "network": spec_identity(spec),

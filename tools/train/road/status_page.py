@@ -21,7 +21,8 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:72rem;padding:1rem;color:#1c1c1c;background:#fff}
 h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}h3{font-size:.95rem;margin:.4rem 0}
 table{border-collapse:collapse;font-size:.85rem}th,td{padding:.15rem .6rem;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}.curves{display:flex;flex-wrap:wrap;gap:1rem}
+th:first-child,td:first-child,.steps th,.steps td{text-align:left}
+.wide{overflow-x:auto}.curves{display:flex;flex-wrap:wrap;gap:1rem}
 pre{overflow-x:auto}svg{max-width:100%}
 figure{margin:0;max-width:100%;box-sizing:border-box;padding:.5rem;border:1px solid #ddd;border-radius:4px}
 svg text{font-size:10px;fill:#555}
@@ -129,7 +130,8 @@ def _steps(state: RoadState) -> Markup:
             cells = [element("td", phase), element("td", step.job.name), element("td", how, class_=how), element("td", said)]
             rows.append(element("tr", *cells))
     head = element("tr", *(element("th", name, scope="col") for name in ("phase", "step", "state", "took")))
-    return element("div", element("table", element("thead", head), element("tbody", *rows)), class_="wide")
+    table = element("table", element("thead", head), element("tbody", *rows), class_="steps")
+    return element("div", table, class_="wide")
 
 
 def _figure(curve: TrainingCurve) -> Markup:

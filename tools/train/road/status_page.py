@@ -97,6 +97,11 @@ def text_lines(lines: str) -> str:
     return "\n".join(text(line) for line in lines.splitlines())
 
 
+def steps_of(number: int) -> str:
+    """A number of steps in words."""
+    return "1 step" if number == 1 else f"{number} steps"
+
+
 def _notes(state: RoadState, curves: Sequence[TrainingCurve]) -> list[Markup]:
     written = time.strftime("%Y-%m-%d %H:%M:%S")
     notes = []
@@ -109,7 +114,7 @@ def _notes(state: RoadState, curves: Sequence[TrainingCurve]) -> list[Markup]:
     for curve in curves:
         if curve.is_doubtful:
             step, figures = curve.measured[-1]
-            said = f"{curve.name}: after {step} steps not better than chance (mean AP {figures['mean']:.3f})"
+            said = f"{curve.name}: after {steps_of(step)} not better than chance (mean AP {figures['mean']:.3f})"
             notes.append(
                 element("p", f"{said}. Early this may be; later look at labels, pixel size and loss.", class_="note")
             )
@@ -123,7 +128,7 @@ def _steps(state: RoadState) -> Markup:
             mark = step.job.mark if step.job.is_done else {}
             if mark:
                 how, said = "done", spoken(float(str(mark.get("seconds", 0))))
-            elif (step.folder.exists() and any(step.folder.iterdir())) and state.running:
+            elif state.is_at_work(step):
                 how, said = "running", ""
             else:
                 how, said = "waiting", ""
@@ -144,7 +149,7 @@ def _figure(curve: TrainingCurve) -> Markup:
         drawn.append(
             _chart("validation mean AP", points, curve.steps, chance=first[1]["chance"], best=best[0] if best else None)
         )
-        said = f"first, after {first[0]} steps: {first[1]['mean']:.3f} (chance {first[1]['chance']:.3f})"
+        said = f"first, after {steps_of(first[0])}: {first[1]['mean']:.3f} (chance {first[1]['chance']:.3f})"
         drawn.append(
             element("figcaption", f"{said}; best, which is kept: {best[1]['mean']:.3f} after {best[0]}" if best else said)
         )
@@ -179,7 +184,7 @@ def _chart(
         element("text", name, x=MARGIN, y=HEIGHT - 2),
         element("text", wide, x=WIDTH - 6, y=HEIGHT - 2, text_anchor="end"),
     ]
-    said = f"{name} from {points[0][1]:.3g} after {points[0][0]} steps to {points[-1][1]:.3g} after {points[-1][0]}"
+    said = f"{name} from {points[0][1]:.3g} after {steps_of(points[0][0])} to {points[-1][1]:.3g} after {points[-1][0]}"
     return element("svg", *drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", width=WIDTH, role="img", aria_label=said)
 
 

@@ -1,11 +1,13 @@
 """What the recipes' networks are worth against the paper's nine, with the trained networks of `weights/mini`.
 
     python -m benchmarks.recipes --work DIR [--fields 60]
+    python -m benchmarks.recipes --run WORK --truth FIELDS/groundtruth.csv
 
 Fresh simulated fields with their true masks are predicted once by all nine networks of `weights/mini`; each recipe's
 networks are then joined and scored by the competition's metric, with paired resamples of the fields. All of these networks
 learned from labels after two rounds of relabelling by three DSAs: what is measured is the choice of networks, not the fewer
-rounds, for which `benchmarks/ablation.md` has figures ("Inherited labels").
+rounds, for which `benchmarks/ablation.md` has figures ("Inherited labels"). `--run` takes a finished work folder of
+`hcpl predict --weights weights/mini` on other simulated fields instead.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import numpy as np
 from hcpl_kernel.cli import main as hcpl
 from hcpl_kernel.fusion.averaging import apply_integrity, fuse
 from hcpl_kernel.scoring import read_truth
-from tools.evaluate.average_precision import Scored, interval, resample, score
+from hcpl_kernel.scoring.resampling import interval, resample
+from tools.evaluate.average_precision import Scored, score
 from tools.evaluate.truth import match_cells
 from tools.finished_run import FinishedRun, open_run
 from tools.simulate.dataset import DatasetSettings, make_dataset
@@ -48,11 +51,15 @@ def joined(run: FinishedRun, networks: list[str]) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--work", type=Path, help="folder for fields that are made and predicted")
+    source.add_argument("--run", type=Path, help="work folder of a finished run by all nine networks")
     parser.add_argument("--fields", type=int, default=60)
+    parser.add_argument("--truth", type=Path, help="of the run's fields")
     options = parser.parse_args()
-    run = predicted(options.work, options.fields)
-    matched = match_cells(run.records, read_truth(options.work / "fields" / "groundtruth.csv"), run.ensemble.classes)
+    run = predicted(options.work, options.fields) if options.work else open_run(options.run, MINI)
+    truth = options.truth or options.work / "fields" / "groundtruth.csv"
+    matched = match_cells(run.records, read_truth(truth), run.ensemble.classes)
     copies = resample(len(run.records), RESAMPLES, seed=0)
     scores: dict[str, Scored] = {}
     print(f"{len(run.records)} fields, {len(run.field_of_cell)} cells, {RESAMPLES} paired resamples of the fields\n")

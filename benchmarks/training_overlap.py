@@ -139,7 +139,7 @@ def main() -> None:
     cells = statistics.mean(len(make(step).crops) for step in range(STEPS))
     print(f"{STEPS} steps of {options.step_ms:g} ms, {cells:.0f} crops of 384 px each (mean)\n")
     print("| batches made in | making one, ms | whole time / computing | one after the other |\n|---|---:|---:|---:|")
-    for name, workers in (("a thread", 0), ("a process", 1), ("two processes", 2)):
+    for name, workers in (("a thread", 0), ("a process", 1)):
         with tempfile.TemporaryDirectory(prefix="hcpl_overlap_") as folder:
             device = take_steps(SleepingDevice(options.step_ms / 1e3, make), workers, Path(folder))
         making = statistics.median(end - begin for begin, end in device.made)

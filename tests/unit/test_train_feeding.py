@@ -102,12 +102,12 @@ def test_a_device_that_computes_longer_than_a_batch_takes_never_waits(tmp_path: 
     """Batches take 60 % of a step: one after the other would be 1.6. The best of three, as the machine may be busy."""
 
     def make(step: int) -> Tensor:
-        time.sleep(0.03)
+        time.sleep(0.07)
         return torch.full((1,), float(step))
 
     ratios = []
     for attempt in range(3):
-        device = take_steps(SleepingDevice(0.05, make), 0, tmp_path / str(attempt), steps=20)
+        device = take_steps(SleepingDevice(0.12, make), 0, tmp_path / str(attempt), steps=20)
         assert len(device.made) == 20 and len(device.slept) == 40
         ratios.append(device.whole / device.busy)
         if ratios[-1] <= 1.10:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def training(work: Path, name: str, means: list[float], done: bool) -> Step:
     ]
     write_table(home / "validation.csv", measured)
     config.write_text(json.dumps({"run": {"steps": 200}}))
+    (work / "logs").mkdir(exist_ok=True)
+    (work / "logs" / f"{name}.log").write_text("--- begun")
     if done:
         mark.parent.mkdir(exist_ok=True)
         mark.write_text(json.dumps({"key": "k", "seconds": 75}))
@@ -60,6 +63,13 @@ def state(tmp_path: Path) -> RoadState:
     )
     state.begin("networks", [training(tmp_path, "dsa_a", [0.3, 0.6, 0.5], True), training(tmp_path, "cla_b", [0.15], False)])
     return state
+
+
+def test_a_step_that_waits_or_was_killed_before_is_not_running(state: RoadState) -> None:
+    assert ">running<" in write_page(state).read_text()
+    os.utime(state.work / "logs" / "cla_b.log", (state.started - 5, state.started - 5))  # of an earlier start
+    page = write_page(state).read_text()
+    assert ">running<" not in page and ">waiting<" in page
 
 
 def test_the_curves_and_the_kept_state_are_told(state: RoadState) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -140,11 +141,24 @@ class CellSampler:
         else:
             cell_labels = np.concatenate([self._labels[cells.first[field] + rows] for field, rows in parts])
         return CellBatch(
-            crops=torch.from_numpy(np.concatenate([cells.crops(field)[rows] for field, rows in parts])),
+            crops=_copied([(cells.crops(field), rows) for field, rows in parts]),
             bag=torch.from_numpy(np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts])),
             image_labels=torch.from_numpy(image_labels),
             cell_labels=torch.from_numpy(cell_labels.astype(np.float32)),
         )
+
+
+def _copied(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> Tensor:
+    """The chosen crops of each field, copied once: for a GPU, where there is one, into memory that it reads from."""
+    pinned = torch.cuda.is_available() and get_worker_info() is None
+    shape = (sum(len(rows) for _, rows in parts), *parts[0][0].shape[1:])
+    copied = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+    target, place = copied.numpy(), 0
+    for crops, rows in parts:
+        for row in rows:
+            target[place] = crops[row]
+            place += 1
+    return copied
 
 
 class _CellTask:

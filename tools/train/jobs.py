@@ -74,6 +74,7 @@ def execute(logs: Path, job: Job) -> int:
     """Run one job to its end, in a process that has loaded the libraries once for all its jobs; the exit code."""
     started = time.time()
     with open(logs / f"{job.name}.log", "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+        print(f"--- begun {time.strftime('%Y-%m-%d %H:%M:%S')}")
         try:
             code = int(import_module(job.module).main(job.arguments))
         except HcplError as error:

@@ -63,13 +63,13 @@ class Projection:
 
     def text(self, price: float | None) -> str:
         """The projection in words, with what it costs at a price per GPU hour."""
-        lines = [f"PROJECTED, between / {BAND} and x {BAND}; nothing was trained for it. Hours on one device:"]
+        lines = [f"PROJECTED, between / {BAND} and x {BAND}; nothing was trained for it. On one device:"]
         width = max(len(part.name) for part in self.parts)
         lines.append(f"  {'':{width}}  trainings     steps" + "".join(f"{machine:>11}" for machine in self.machines))
         for part in self.parts:
-            hours = "".join(f"{part.hours[machine]:>11.2f}" for machine in self.machines)
-            lines.append(f"  {part.name:{width}}  {part.trainings:>9}{part.steps:>10,}{hours}")
-        total = "".join(f"{self.hours(machine):>11.2f}" for machine in self.machines)
+            times = "".join(f"{_spoken(part.hours[machine]):>11}" for machine in self.machines)
+            lines.append(f"  {part.name:{width}}  {part.trainings:>9}{part.steps:>10,}{times}")
+        total = "".join(f"{_spoken(self.hours(machine)):>11}" for machine in self.machines)
         lines.append(f"  {'all':{width}}  {'':>19}{total}")
         if price is not None:
             costs = "".join(f"{price * self.hours(machine):>11.2f}" for machine in self.machines)
@@ -115,6 +115,13 @@ def project_recipe(
     if ensemble.completeness is not None:
         parts.append(_part("integrity", ensemble.completeness, values, values.get("batch", 64), 1, machines))
     return Projection(tuple(parts), cells * trainings.side() ** 2 * 4 / 1e9, tuple(machines))
+
+
+def _spoken(hours: float) -> str:
+    """Hours, or minutes where they are less than one."""
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    return f"{60 * hours:.1f} min" if hours >= 1 / 600 else "< 0.1 min"
 
 
 def _part(name: str, spec: NetworkSpec, values: dict, a_step: int, count: int, machines: Sequence[str]) -> Projected:

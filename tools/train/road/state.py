@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from tools.train.road.checking import Finding
 from tools.train.road.projecting import Projection
 from tools.train.road.splitting import Split
 from tools.train.road.steps import Step
+
+CLOCK = 0.1
+"""Seconds by which a file's time may be behind the process's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,7 @@ class RoadState:
         running: whether something runs; else it is done or has failed.
         failure: what ended it.
         weights: what was published.
+        started: when it was gone on with, seconds since the epoch.
     """
 
     work: Path
@@ -68,10 +73,16 @@ class RoadState:
     running: bool = True
     failure: str | None = None
     weights: Path | None = None
+    started: float = dataclasses.field(default_factory=time.time)
 
     def begin(self, phase: str, steps: Sequence[Step]) -> None:
         """A phase begins, or has further steps."""
         self.phases[phase] = [*self.phases.get(phase, []), *steps]
+
+    def is_at_work(self, step: Step) -> bool:
+        """Whether a step that is not done has begun since the command was given, and waits for no other."""
+        log = self.work / "logs" / f"{step.job.name}.log"
+        return self.running and log.is_file() and log.stat().st_mtime >= self.started - CLOCK
 
     def curves(self) -> list[TrainingCurve]:
         """Of every training that has begun, in the order of the phases."""

@@ -21,7 +21,8 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:72rem;padding:1rem;color:#1c1c1c;background:#fff}
 h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}h3{font-size:.95rem;margin:.4rem 0}
 table{border-collapse:collapse;font-size:.85rem}th,td{padding:.15rem .6rem;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}.curves{display:flex;flex-wrap:wrap;gap:1rem}
+th:first-child,td:first-child,.steps th,.steps td{text-align:left}
+.wide{overflow-x:auto}.curves{display:flex;flex-wrap:wrap;gap:1rem}
 pre{overflow-x:auto}svg{max-width:100%}
 figure{margin:0;max-width:100%;box-sizing:border-box;padding:.5rem;border:1px solid #ddd;border-radius:4px}
 svg text{font-size:10px;fill:#555}
@@ -96,6 +97,11 @@ def text_lines(lines: str) -> str:
     return "\n".join(text(line) for line in lines.splitlines())
 
 
+def steps_of(number: int) -> str:
+    """A number of steps in words."""
+    return "1 step" if number == 1 else f"{number} steps"
+
+
 def _notes(state: RoadState, curves: Sequence[TrainingCurve]) -> list[Markup]:
     written = time.strftime("%Y-%m-%d %H:%M:%S")
     notes = []
@@ -108,7 +114,7 @@ def _notes(state: RoadState, curves: Sequence[TrainingCurve]) -> list[Markup]:
     for curve in curves:
         if curve.is_doubtful:
             step, figures = curve.measured[-1]
-            said = f"{curve.name}: after {step} steps not better than chance (mean AP {figures['mean']:.3f})"
+            said = f"{curve.name}: after {steps_of(step)} not better than chance (mean AP {figures['mean']:.3f})"
             notes.append(
                 element("p", f"{said}. Early this may be; later look at labels, pixel size and loss.", class_="note")
             )
@@ -122,14 +128,15 @@ def _steps(state: RoadState) -> Markup:
             mark = step.job.mark if step.job.is_done else {}
             if mark:
                 how, said = "done", spoken(float(str(mark.get("seconds", 0))))
-            elif (step.folder.exists() and any(step.folder.iterdir())) and state.running:
+            elif state.is_at_work(step):
                 how, said = "running", ""
             else:
                 how, said = "waiting", ""
             cells = [element("td", phase), element("td", step.job.name), element("td", how, class_=how), element("td", said)]
             rows.append(element("tr", *cells))
     head = element("tr", *(element("th", name, scope="col") for name in ("phase", "step", "state", "took")))
-    return element("div", element("table", element("thead", head), element("tbody", *rows)), class_="wide")
+    table = element("table", element("thead", head), element("tbody", *rows), class_="steps")
+    return element("div", table, class_="wide")
 
 
 def _figure(curve: TrainingCurve) -> Markup:
@@ -142,7 +149,7 @@ def _figure(curve: TrainingCurve) -> Markup:
         drawn.append(
             _chart("validation mean AP", points, curve.steps, chance=first[1]["chance"], best=best[0] if best else None)
         )
-        said = f"first, after {first[0]} steps: {first[1]['mean']:.3f} (chance {first[1]['chance']:.3f})"
+        said = f"first, after {steps_of(first[0])}: {first[1]['mean']:.3f} (chance {first[1]['chance']:.3f})"
         drawn.append(
             element("figcaption", f"{said}; best, which is kept: {best[1]['mean']:.3f} after {best[0]}" if best else said)
         )
@@ -177,7 +184,7 @@ def _chart(
         element("text", name, x=MARGIN, y=HEIGHT - 2),
         element("text", wide, x=WIDTH - 6, y=HEIGHT - 2, text_anchor="end"),
     ]
-    said = f"{name} from {points[0][1]:.3g} after {points[0][0]} steps to {points[-1][1]:.3g} after {points[-1][0]}"
+    said = f"{name} from {points[0][1]:.3g} after {steps_of(points[0][0])} to {points[-1][1]:.3g} after {points[-1][0]}"
     return element("svg", *drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", width=WIDTH, role="img", aria_label=said)
 
 

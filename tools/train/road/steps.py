@@ -67,7 +67,7 @@ class Steps:
         more = ["--cells", cells.folder, "--validation", validation.folder, "--predict", "out-of-fold", "--weights", base]
         more += _labels(labels)
         inputs = [cells.key, validation.key, labels.key if labels else None]
-        return self._stage(f"round_{number}_{name}", "cells", values, inputs, more)
+        return self._stage(f"round_{number + 1}_{name}", "cells", values, inputs, more)
 
     def relabel(self, number: int, cells: Step, predicted: Sequence[tuple[str, Step]], beta: float, source: str) -> Step:
         """Soft labels from the predictions of a round."""

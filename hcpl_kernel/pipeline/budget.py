@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
-from pathlib import Path
 
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.runtime.system import process_start
 
 RESERVE_SHARE = 0.03
 RESERVE_MOST = 300.0
@@ -28,6 +29,8 @@ limit, at most so many (our choice)."""
 ENDING_MOST_SHARE = 0.25
 """Of a short limit, whose process has loaded little yet, at most this share is kept for its end (our choice)."""
 VARIABLE = "HCPL_STARTED_AT"
+MONOTONIC = "monotonic:"
+"""Before a reading of `time.monotonic()`, which setting the system's clock does not change."""
 CLOCK_SKEW = 60.0
 """Seconds by which a start may be in the future: it was perhaps read from another host's clock (our choice)."""
 OLDEST_START = 31 * 86400.0
@@ -90,8 +93,9 @@ def command_started() -> float:
     """When a command's time began, as a reading of `time.monotonic()`: at `HCPL_STARTED_AT`, else with its process.
 
     Raises:
-        SettingsError: if `HCPL_STARTED_AT` is not a number of seconds since the epoch at which this job can have been
-            started: not finite, in the future, in milliseconds, or more than a month ago.
+        SettingsError: if `HCPL_STARTED_AT` is neither a number of seconds since the epoch nor `monotonic:` and a reading of
+            `time.monotonic()` at which this job can have been started: not finite, in the future, in milliseconds, or more
+            than a month ago.
     """
     given = os.environ.get(VARIABLE)
     age = _age_of(given) if given else _process_age()
@@ -100,26 +104,29 @@ def command_started() -> float:
 
 def _process_age() -> float:
     """Seconds since this process was started, on Linux by clocks that nobody sets."""
-    try:
-        stat = Path("/proc/self/stat").read_text()
-        ticks = int(stat[stat.rindex(")") + 2 :].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, AttributeError):  # another system
-        import psutil
-
-        return time.time() - float(psutil.Process().create_time())
+    start = process_start(os.getpid())
+    if start is None:  # a /proc that is not mounted
+        return 0.0
+    if sys.platform.startswith("linux"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
+    return time.time() - start
 
 
 def _age_of(text: str) -> float:
-    expected = f"expected the seconds since the epoch at which the job started, such as {time.time():.0f}"
+    steady = text.startswith(MONOTONIC)
+    now = time.monotonic() if steady else time.time()
+    expected = (
+        f"expected the seconds since the epoch at which the job started, such as {time.time():.0f}, or {MONOTONIC} and "
+        "what Python's time.monotonic() was then"
+    )
     try:
-        start = float(text)
+        start = float(text.removeprefix(MONOTONIC))
     except ValueError as error:
         raise SettingsError(f"{VARIABLE} is {text!r}, {expected}") from error
-    age = time.time() - start
+    age = now - start
     if not math.isfinite(start):
         wrong = "not a finite number"
-    elif age < -OLDEST_START and -OLDEST_START < time.time() - start / 1000 < OLDEST_START:
+    elif age < -OLDEST_START and -OLDEST_START < now - start / 1000 < OLDEST_START:
         wrong = "in milliseconds"
     elif age < -CLOCK_SKEW:
         wrong = f"{-age:.0f} s in the future"

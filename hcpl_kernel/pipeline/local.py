@@ -87,6 +87,7 @@ class LocalRun:
         devices: one worker each.
         work: what is done to each field.
         attempts: is told what is in work, and knows what crashed before.
+        told: is given the share of the work that is done, 0 to 1, as it grows.
     """
 
     def __init__(
@@ -100,8 +101,9 @@ class LocalRun:
         devices: Sequence[torch.device],
         work: FieldWork,
         attempts: Attempts,
+        told: Callable[[float], None] = lambda _: None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._told = settings, told
         self._ensemble = setup.ensemble
         self._order = setup.order
         self._keys = setup.keys
@@ -135,7 +137,7 @@ class LocalRun:
         """
         finished: dict[int, Place] = {}
         remaining = list(shards)
-        progressing = Progress(fields_of(shards), self._order, self._settings.quiet)
+        progressing = Progress(fields_of(shards), self._order, self._settings.quiet, self._told)
         with self._passes.networks.loading(), progressing as progress:
             self._passes.networks.expect(self._order[0])
             while remaining:

@@ -48,7 +48,7 @@ class RunReport:
     problems: list[dict[str, str]] = dataclasses.field(default_factory=list)
     warnings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     degradations: list[str] = dataclasses.field(default_factory=list)
-    started: float = dataclasses.field(default_factory=time.time)
+    started: float = dataclasses.field(default_factory=time.monotonic)
 
     def degrade(self, text: str) -> None:
         """Note once that something fell short of what was asked for."""
@@ -94,7 +94,7 @@ class RunReport:
     def spend(self, facts: dict[str, Any], seconds: float) -> None:
         """Add the seconds that a stage or network took until now to its facts."""
         facts["seconds"] = round(facts["seconds"] + seconds, 3)
-        end = time.time() - self.started
+        end = time.monotonic() - self.started
         spans: list[list[float]] = facts.setdefault("spans", [])
         spans.append([round(max(0.0, end - seconds), 3), round(end, 3)])
         if len(spans) > MOST_SPANS:
@@ -104,7 +104,7 @@ class RunReport:
     def write(self, path: Path) -> None:
         """Write the report, atomically."""
         values = {"schema": 1, "versions": versions(), **dataclasses.asdict(self)}
-        values["seconds"] = round(time.time() - values.pop("started"), 3)
+        values["seconds"] = round(time.monotonic() - values.pop("started"), 3)
         with atomic_open(path) as file:
             json.dump(values, file, indent=1, default=str)
 

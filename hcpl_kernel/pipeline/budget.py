@@ -28,6 +28,8 @@ ENDING_MOST = 10.0
 limit, at most so many (our choice)."""
 ENDING_MOST_SHARE = 0.25
 """Of a short limit, whose process has loaded little yet, at most this share is kept for its end (our choice)."""
+LITTLE_MOST_SHARE = 0.1
+"""Of a limit, kept for the end of a process that has loaded the standard library only (our choice)."""
 VARIABLE = "HCPL_STARTED_AT"
 MONOTONIC = "monotonic:"
 """Before a reading of `time.monotonic()`, which setting the system's clock does not change."""
@@ -72,6 +74,12 @@ class TimeBudget:
     def last_moment(self) -> float | None:
         """Reading of `time.monotonic()` at which whatever still runs has to be ended; None without a limit."""
         return None if self.limit is None else self._started + self.limit - self._ending
+
+    @property
+    def last_moment_of_little(self) -> float:
+        """The same for a process that has not loaded anything large yet."""
+        limit = self.limit or 0.0
+        return self._started + limit - min(LITTLE_MOST_SHARE * limit, self._ending)
 
     def wrote(self, seconds: float) -> None:
         """Note how long it took to write the outputs, so that the last writing is in time."""

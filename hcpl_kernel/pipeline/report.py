@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,6 +154,9 @@ def _note(path: Path, section: str, entry: Any) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the packages that it stands on, where they are installed."""
+    import importlib.metadata
+    import platform
+
     found = {"hcpl_kernel": hcpl_kernel.__version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -120,7 +120,7 @@ def parse_state(text: str | bytes, where: str) -> State:
 def publisher(folder: Path, store: str | None, part: Part | None = None) -> Callable[[State], None]:
     """What leaves the state of a run in its work folder and its store, at first, every `PUBLISH_SECONDS` and at the end.
 
-    A work folder that cannot be written to is not the state's to tell: it is left out then.
+    A place that cannot be written to is for the run itself to name: the state is left out there.
 
     Args:
         folder: the work folder.
@@ -140,7 +140,8 @@ def publisher(folder: Path, store: str | None, part: Part | None = None) -> Call
         if store is not None:
             from hcpl_kernel.pipeline.object_store import Objects
 
-            Objects(store).replace(f"{FOLDER}/{file_name(part)}", state.as_json().encode())
+            with suppress(InputError):
+                Objects(store).replace(f"{FOLDER}/{file_name(part)}", state.as_json().encode())
 
     return publish
 

@@ -144,7 +144,7 @@ def _note(path: Path, section: str, entry: Any) -> None:
     except (OSError, ValueError):
         values = None
     if not isinstance(values, dict):
-        values = {"schema": 1, "versions": versions()}
+        values = {"schema": 1}  # looking for versions takes longer than what is kept of a short time limit
     noted = values.get(section)
     values[section] = [*(noted if isinstance(noted, list) else []), entry]
     path.parent.mkdir(parents=True, exist_ok=True)

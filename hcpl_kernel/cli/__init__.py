@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from hcpl_kernel import __version__
 from hcpl_kernel.cli._ending import ending
 from hcpl_kernel.cli._parser import Parser
+from hcpl_kernel.runtime.guard import end_worker
 from hcpl_kernel.runtime.process_tuning import tune_process
 
 __all__ = ["main"]
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     tune_process()
-    return ending(lambda: _parser(*given[:1]).parse(given), given)
+    code = ending(lambda: _parser(*given[:1]).parse(given), given)
+    end_worker(code)
+    return code
 
 
 def _parser(first: str = "") -> Parser:

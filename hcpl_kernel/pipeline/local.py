@@ -287,7 +287,7 @@ class LocalRun:
                     f"network {spec.name} saw {views} of {asked} test-time views: networks would not have been in time"
                 )
             whole[spec.name] = came.key
-            if self._budget.limit is not None and self._classifiers(whole):
+            if self._budget.limit is not None and cells and self._classifiers(whole):
                 self._improve(improve, partial(self._present, by_index, Said(dict(whole))))
         if not self._classifiers(whole) and first is not None:
             name, came = first

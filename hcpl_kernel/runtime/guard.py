@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from hcpl_kernel.runtime.attempts import Attempts
 from hcpl_kernel.runtime.system import signals
@@ -26,6 +27,10 @@ _PR_SET_PDEATHSIG = 1
 _FROM_KERNEL = 0x80  # si_code of a signal that a terminal sent, to the whole group
 _HEAVY = ("numpy", "torch")  # libraries with threads that do not survive a fork
 _PREDICTED, _ENDED, _CODE, _UNWOUND, _BEGUN = 0, 1, 2, 3, 4  # bytes of the shared memory
+
+
+_worker = 0
+"""Number of the process that :func:`fork` made for the work, in that process."""
 
 
 class Board:
@@ -106,11 +111,13 @@ def fork(deadline: Callable[[], float | None]) -> Ended | None:
     Returns:
         None in the new process, which goes on with the work; in this one, after its end, how it ended.
     """
+    global _worker
     watched = {signal.SIGCHLD, signal.SIGTSTP, *PASSED_ON}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     guard = os.getpid()
     worker = os.fork()
     if worker == 0:
+        _worker = os.getpid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guard:  # it was killed before it could be tied to this one
             os._exit(128 + signal.SIGKILL)
@@ -120,6 +127,18 @@ def fork(deadline: Callable[[], float | None]) -> Ended | None:
         return _watch(worker, deadline, watched)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_worker(code: int) -> None:
+    """End this process at once if it was made for guarded work, after what it printed is out; in any other one, return.
+
+    To take an interpreter with all its libraries apart takes more than a second, in which nothing is left to be done.
+    """
+    if os.getpid() == _worker:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # its reader may have gone
+                stream.flush()
+        os._exit(code)
 
 
 def _watch(worker: int, deadline: Callable[[], float | None], watched: set[signal.Signals]) -> Ended:

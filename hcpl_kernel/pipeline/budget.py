@@ -21,7 +21,8 @@ RESERVE_MOST = 300.0
 WRITING_FACTOR = 2.0
 """Measured seconds of a writing, times this, are kept for the next one: the machine may be slower then (our choice)."""
 FIELDS_SHARE = 0.75
-"""Share of the limit after which no further field is segmented, so that networks still run (our choice)."""
+"""Share of the time for fields and networks after which no further field is segmented, so that networks still run. It counts
+from when everything is loaded, which may have taken most of a short limit (our choice)."""
 ENDING_SECONDS, ENDING_SHARE = 0.6, 0.025
 ENDING_MOST = 10.0
 """Seconds before the limit at which a command that is still busy is ended: what ending a process takes and a share of the
@@ -52,6 +53,11 @@ class TimeBudget:
         self.limit = limit
         self._started = time.monotonic() if started is None else started
         self._wrote = 0.0
+        self._loaded = 0.0
+
+    def begin(self) -> None:
+        """Everything is loaded, and the fields begin."""
+        self._loaded = self.elapsed
 
     @property
     def elapsed(self) -> float:
@@ -68,7 +74,8 @@ class TimeBudget:
         """Seconds that segmentation may still use; infinite without a limit."""
         if self.limit is None:
             return float("inf")
-        return min(FIELDS_SHARE * self.limit - self.elapsed, self.for_networks)
+        networks, gone = self.for_networks, self.elapsed - self._loaded
+        return FIELDS_SHARE * (networks + gone) - gone
 
     @property
     def last_moment(self) -> float | None:

@@ -111,6 +111,7 @@ class LocalRun:
         self._store = store
         self._workspace = workspace
         self._budget = budget
+        budget.begin()
         self._report = report
         self._work = work
         self._attempts = attempts

@@ -44,6 +44,13 @@ def test_a_first_submission_that_is_late_is_waited_for(monkeypatch: pytest.Monke
     assert _deadline(TimeBudget(None), Board()) is None
 
 
+def test_fields_get_their_share_of_what_loading_has_left() -> None:
+    late = TimeBudget(100, time.monotonic() - 80)
+    assert late.for_fields < 0
+    late.begin()
+    assert 0.74 * late.for_networks < late.for_fields < 0.76 * late.for_networks
+
+
 def test_what_writing_took_is_kept_for_the_last_writing() -> None:
     budget = TimeBudget(100)
     before = budget.for_networks

@@ -8,10 +8,8 @@ import os
 import shlex
 import signal
 import sys
-import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -158,6 +156,9 @@ def _reader_is_gone() -> bool:
 
 def _keep_traceback(error: BaseException, options: argparse.Namespace, arguments: Sequence[str]) -> str:
     """Write the traceback into the work folder (or the folder for temporary files); returns the line to print."""
+    import tempfile
+    import traceback
+
     what = f"unexpected error: {describe(error)}"
     text = f"hcpl {__version__}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n{shlex.join(['hcpl', *arguments])}\n\n" + "".join(
         traceback.format_exception(error)

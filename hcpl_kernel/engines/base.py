@@ -39,8 +39,8 @@ class Engine(ABC):
 
     Attributes:
         name: as `--engine` takes it.
-        shares_cores: True where several copies of a classifier may run on a CPU at the same time, each on the threads
-            that torch has in its thread; they come from :meth:`another`. False where the engine spreads its own work.
+        shares_cores: True where several networks may run on a CPU at the same time, each on the threads that torch has in
+            its thread; copies of a classifier come from :meth:`another`. False where the engine spreads its own work.
     """
 
     name: str

@@ -368,7 +368,7 @@ class ClusterRun:
         state.running = 0 if ended else sum(len(member.shards) for member in self._members)
         state.workers = 0 if ended else sum(bool(member.at_once) for member in self._members)
         state.failed = len(self._failed)
-        state.updated, state.ended = time.time(), ended
+        state.ended = ended
         self._publish(state)
 
     def _fill_report(self, shards: Sequence[Shard]) -> None:

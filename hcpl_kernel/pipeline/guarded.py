@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -16,6 +18,8 @@ from hcpl_kernel.runtime.system import signals
 from hcpl_kernel.settings import PredictSettings
 
 DONE, NOTHING_PREDICTED, UNEXPECTED, BY_SIGNAL = 0, 2, 3, 128
+POLL = 0.005
+"""Seconds between two looks whether a first submission that is late is there (our choice)."""
 ASKED_FOR = signals("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 """Signals by which somebody ends a run on purpose."""
 
@@ -38,7 +42,7 @@ def guarded(settings: PredictSettings, started: float, work: Callable[[Board], i
     if not can_guard():
         leave_first_submission(settings)
         return work(board)
-    deadline = TimeBudget(settings.time_limit, started).last_moment
+    deadline = functools.partial(_deadline, TimeBudget(settings.time_limit, started), board)
     while True:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # what waits would be written twice
@@ -55,9 +59,18 @@ def guarded(settings: PredictSettings, started: float, work: Callable[[Board], i
         _say(f"{board.attempts.told[-1]}; the run goes on")
 
 
+def _deadline(budget: TimeBudget, board: Board) -> float | None:
+    """When the work is ended; a first submission that is late is waited for as long as its small process allows."""
+    last, now = budget.last_moment, time.monotonic()
+    if last is None or board.begun or now < last:
+        return last
+    return min(now + POLL, budget.last_moment_of_little)
+
+
 def _attempt(settings: PredictSettings, work: Callable[[Board], int], board: Board) -> int:
     try:
         leave_first_submission(settings)
+        board.note_begun()
         code = work(board)
     finally:
         board.note_unwound()

@@ -87,6 +87,7 @@ class LocalRun:
         devices: one worker each.
         work: what is done to each field.
         attempts: is told what is in work, and knows what crashed before.
+        told: is given the share of the work that is done, 0 to 1, as it grows.
     """
 
     def __init__(
@@ -100,8 +101,9 @@ class LocalRun:
         devices: Sequence[torch.device],
         work: FieldWork,
         attempts: Attempts,
+        told: Callable[[float], None] = lambda _: None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._told = settings, told
         self._ensemble = setup.ensemble
         self._order = setup.order
         self._keys = setup.keys
@@ -109,6 +111,7 @@ class LocalRun:
         self._store = store
         self._workspace = workspace
         self._budget = budget
+        budget.begin()
         self._report = report
         self._work = work
         self._attempts = attempts
@@ -135,7 +138,7 @@ class LocalRun:
         """
         finished: dict[int, Place] = {}
         remaining = list(shards)
-        progressing = Progress(fields_of(shards), self._order, self._settings.quiet)
+        progressing = Progress(fields_of(shards), self._order, self._settings.quiet, self._told)
         with self._passes.networks.loading(), progressing as progress:
             self._passes.networks.expect(self._order[0])
             while remaining:
@@ -285,7 +288,7 @@ class LocalRun:
                     f"network {spec.name} saw {views} of {asked} test-time views: networks would not have been in time"
                 )
             whole[spec.name] = came.key
-            if self._budget.limit is not None and self._classifiers(whole):
+            if self._budget.limit is not None and cells and self._classifiers(whole):
                 self._improve(improve, partial(self._present, by_index, Said(dict(whole))))
         if not self._classifiers(whole) and first is not None:
             name, came = first

@@ -27,6 +27,7 @@ class Progress:
         fields: how many are to be predicted.
         order: the networks that run.
         quiet: shows nothing.
+        told: is given the share of the work that is done, 0 to 1, whenever it grows.
         clock: gives seconds.
     """
 
@@ -35,11 +36,12 @@ class Progress:
         fields: int,
         order: Sequence[NetworkSpec],
         quiet: bool,
+        told: Callable[[float], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         total = sum(spec.gmac for spec in order)
         self._shares = {spec.name: (1 - FIELD_SHARE) * spec.gmac / total for spec in order}
-        self._fields, self._quiet, self._clock = fields, quiet, clock
+        self._fields, self._quiet, self._told_share, self._clock = fields, quiet, told, clock
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(total=fields, disable=quiet or not self._terminal, bar_format=_FORMAT)
         self._done = 0.0
@@ -64,6 +66,7 @@ class Progress:
     def _advance(self, step: str, by: float) -> None:
         by = min(by, self._fields - self._done)  # rounding must not pass the end
         self._done += by
+        self._told_share(self._done / self._fields)
         self._bar.set_description_str(step, refresh=False)
         self._bar.update(by)
         now = self._clock()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +46,7 @@ class RunReport:
     problems: list[dict[str, str]] = dataclasses.field(default_factory=list)
     warnings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     degradations: list[str] = dataclasses.field(default_factory=list)
-    started: float = dataclasses.field(default_factory=time.time)
+    started: float = dataclasses.field(default_factory=time.monotonic)
 
     def degrade(self, text: str) -> None:
         """Note once that something fell short of what was asked for."""
@@ -94,7 +92,7 @@ class RunReport:
     def spend(self, facts: dict[str, Any], seconds: float) -> None:
         """Add the seconds that a stage or network took until now to its facts."""
         facts["seconds"] = round(facts["seconds"] + seconds, 3)
-        end = time.time() - self.started
+        end = time.monotonic() - self.started
         spans: list[list[float]] = facts.setdefault("spans", [])
         spans.append([round(max(0.0, end - seconds), 3), round(end, 3)])
         if len(spans) > MOST_SPANS:
@@ -104,7 +102,7 @@ class RunReport:
     def write(self, path: Path) -> None:
         """Write the report, atomically."""
         values = {"schema": 1, "versions": versions(), **dataclasses.asdict(self)}
-        values["seconds"] = round(time.time() - values.pop("started"), 3)
+        values["seconds"] = round(time.monotonic() - values.pop("started"), 3)
         with atomic_open(path) as file:
             json.dump(values, file, indent=1, default=str)
 
@@ -146,7 +144,7 @@ def _note(path: Path, section: str, entry: Any) -> None:
     except (OSError, ValueError):
         values = None
     if not isinstance(values, dict):
-        values = {"schema": 1, "versions": versions()}
+        values = {"schema": 1}  # looking for versions takes longer than what is kept of a short time limit
     noted = values.get(section)
     values[section] = [*(noted if isinstance(noted, list) else []), entry]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +154,9 @@ def _note(path: Path, section: str, entry: Any) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the packages that it stands on, where they are installed."""
+    import importlib.metadata
+    import platform
+
     found = {"hcpl_kernel": hcpl_kernel.__version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:

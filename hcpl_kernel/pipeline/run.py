@@ -25,7 +25,7 @@ from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.results import Outputs
 from hcpl_kernel.pipeline.sealed import DamagedFile
 from hcpl_kernel.pipeline.setup import Setup, find_fields, make_setup, read_chosen, some
-from hcpl_kernel.pipeline.status import publish_report, publisher
+from hcpl_kernel.pipeline.status import LocalState, publish_report, publisher
 from hcpl_kernel.pipeline.store import Store, open_store
 from hcpl_kernel.pipeline.workspace import Plan, Workspace, comparable
 from hcpl_kernel.runtime.atomic import remove_stale
@@ -206,9 +206,12 @@ class _Run:
         if settings.cluster is not None:
             finished = self._make_on_cluster(ensemble, store, mine)
         else:
+            publish = publisher(self._workspace.folder, settings.store, part)
+            self._state = LocalState(publish, len(mine), sum(len(shard.files) for shard in mine))
             found = self._finished_before(ensemble, store, mine)
             finished = found if found is not None else self._make(ensemble, store, mine, inputs, budget)
             finished.count(mine, report)
+            self._state.end(len(finished.places))
         ensemble = self._without_failed(ensemble)
         self._judge(finished, mine, ensemble)
         if part is None:
@@ -293,7 +296,9 @@ class _Run:
         work = FieldWork(setup.segmenter, settings.pixel_size, self._workspace.labels, setup.depth)
         # what a damaged network segmented would be found again by the next run
         verification.wait([part.file for part in (ensemble.nuclei, ensemble.cell) if part is not None])
-        local = LocalRun(settings, setup, store, self._workspace, budget, report, devices, work, attempts)
+        self._state.begin(len(finished.places))
+        told = self._state.advance
+        local = LocalRun(settings, setup, store, self._workspace, budget, report, devices, work, attempts, told)
         finished.places |= local.run(todo, improve, verification)
         return finished
 

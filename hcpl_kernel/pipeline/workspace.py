@@ -82,6 +82,27 @@ def _of(part: Part) -> str:
     return f"{part.index}of{part.count}"
 
 
+def _lock_name(part: Part | None) -> str:
+    return ".lock" if part is None else f".lock_{_of(part)}"
+
+
+def is_in_use(folder: Path, part: Part | None) -> bool:
+    """Whether a run of a work folder goes on; False also where that cannot be seen (no locks, or none of another host's).
+
+    Args:
+        folder: the work folder.
+        part: the share of a `--part` run.
+    """
+    if fcntl is None:
+        return False
+    try:
+        with open(folder / _lock_name(part)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in _BUSY
+    return False
+
+
 class Workspace:
     """A work folder.
 
@@ -126,9 +147,9 @@ class Workspace:
         for folder in (self.folder, self.labels, self.parts, self.pieces, self.stamps):
             folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            self._lock(stack, ".lock", shared, "another run is using")
+            self._lock(stack, _lock_name(None), shared, "another run is using")
             if self._part is not None:
-                self._lock(stack, f".lock_{_of(self._part)}", False, "another run makes this part in")
+                self._lock(stack, _lock_name(self._part), False, "another run makes this part in")
             for folder in (self.folder, self.labels, self.parts, self.stamps):
                 remove_stale(folder)
             for each, _, _ in os.walk(self.pieces):

@@ -23,14 +23,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from hcpl_kernel.runtime.system import process_start
+
 PREFIX = ".hcpl-"
 """How every temporary name begins."""
 LONGEST_SUFFIX = 16
 """A longer suffix of the final name is not repeated in the temporary one (some writers choose the format by it)."""
 FOREIGN_AGE = 86400.0
 """Seconds after which another host's temporary file counts as left behind; nothing is written for so long (our choice)."""
-CLOCK_TICK = 2.0
-"""Seconds by which a file's time and a process's may differ (the coarsest clock of a file system)."""
 
 _counter = itertools.count()
 _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -138,8 +138,8 @@ def remove_stale(folder: Path) -> int:
     except FileNotFoundError:
         return 0
     for name in names:
-        match = re.match(re.escape(PREFIX) + r"([0-9a-f]{8})-(\d+)-", name)
-        if match is not None and _is_stale(Path(folder, name), match[1], int(match[2])):
+        match = re.match(re.escape(PREFIX) + r"([0-9a-f]{8})-(\d+)-(\d+)-", name)
+        if match is not None and _is_stale(Path(folder, name), match[1], int(match[2]), int(match[3])):
             _remove(Path(folder, name))
             removed += 1
     return removed
@@ -162,7 +162,7 @@ def is_temporary(name: str) -> bool:
 def _temporary(path: Path, scratch: Path | None) -> Iterator[Path]:
     """A name of this process's own, removed at the end if it is still there."""
     suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
-    name = f"{PREFIX}{_host()}-{os.getpid()}-{next(_counter)}{suffix}"
+    name = f"{PREFIX}{_host()}-{os.getpid()}-{_own_start(os.getpid())}-{next(_counter)}{suffix}"
     temporary = (path.parent if scratch is None else Path(scratch)) / name
     try:
         yield temporary
@@ -180,19 +180,21 @@ def _host() -> str:
     return hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
 
 
-def _is_stale(path: Path, host: str, process: int) -> bool:
+@functools.cache
+def _own_start(process: int) -> int:
+    """When this process began; asked with its number, which is another one after a fork."""
+    return process_start(process) or 0
+
+
+def _is_stale(path: Path, host: str, process: int, start: int) -> bool:
     if host != _host():
         try:
             return time.time() - path.stat().st_mtime > FOREIGN_AGE
         except FileNotFoundError:
             return False
-    import psutil
-
-    try:  # a process that began after the file was written has the number of another, as often in containers
-        return path.stat().st_mtime < psutil.Process(process).create_time() - CLOCK_TICK
-    except (psutil.NoSuchProcess, OverflowError):
-        return True
-    except (FileNotFoundError, psutil.AccessDenied):
+    try:  # a process that began at another time has the number of another, as often in containers
+        return process_start(process) != start
+    except PermissionError:
         return False
 
 

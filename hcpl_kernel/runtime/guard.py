@@ -15,6 +15,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 
 from hcpl_kernel.runtime.attempts import Attempts
 from hcpl_kernel.runtime.system import signals
@@ -24,7 +26,11 @@ PASSED_ON = signals("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR
 _PR_SET_PDEATHSIG = 1
 _FROM_KERNEL = 0x80  # si_code of a signal that a terminal sent, to the whole group
 _HEAVY = ("numpy", "torch")  # libraries with threads that do not survive a fork
-_PREDICTED, _ENDED, _CODE, _UNWOUND = 0, 1, 2, 3  # bytes of the shared memory
+_PREDICTED, _ENDED, _CODE, _UNWOUND, _BEGUN = 0, 1, 2, 3, 4  # bytes of the shared memory
+
+
+_worker = 0
+"""Number of the process that :func:`fork` made for the work, in that process."""
 
 
 class Board:
@@ -46,6 +52,15 @@ class Board:
     def note_predicted(self) -> None:
         """From now on a submission with predictions stands."""
         self._memory[_PREDICTED] = 1
+
+    @property
+    def begun(self) -> bool:
+        """Whether the first submission was left, or none is wanted, and the run itself has begun."""
+        return bool(self._memory[_BEGUN])
+
+    def note_begun(self) -> None:
+        """The run itself begins."""
+        self._memory[_BEGUN] = 1
 
     @property
     def code(self) -> int | None:
@@ -86,20 +101,23 @@ def can_guard() -> bool:
     return sys.platform.startswith("linux") and light and threading.current_thread() is threading.main_thread()
 
 
-def fork(deadline: float | None) -> Ended | None:
+def fork(deadline: Callable[[], float | None]) -> Ended | None:
     """Go on in a new process, and watch it in this one.
 
     Args:
-        deadline: reading of `time.monotonic()` at which the work is ended; None for never.
+        deadline: gives the reading of `time.monotonic()` at which the work is ended; None for never. Asked again when that
+            has come: it may be another one then.
 
     Returns:
         None in the new process, which goes on with the work; in this one, after its end, how it ended.
     """
+    global _worker
     watched = {signal.SIGCHLD, signal.SIGTSTP, *PASSED_ON}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     guard = os.getpid()
     worker = os.fork()
     if worker == 0:
+        _worker = os.getpid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guard:  # it was killed before it could be tied to this one
             os._exit(128 + signal.SIGKILL)
@@ -111,13 +129,26 @@ def fork(deadline: float | None) -> Ended | None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _watch(worker: int, deadline: float | None, watched: set[signal.Signals]) -> Ended:
+def end_worker(code: int) -> None:
+    """End this process at once if it was made for guarded work, after what it printed is out; in any other one, return.
+
+    To take an interpreter with all its libraries apart takes more than a second, in which nothing is left to be done.
+    """
+    if os.getpid() == _worker:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # its reader may have gone
+                stream.flush()
+        os._exit(code)
+
+
+def _watch(worker: int, deadline: Callable[[], float | None], watched: set[signal.Signals]) -> Ended:
     late = False
     while True:
         ended, status = os.waitpid(worker, os.WNOHANG)
         if ended:
             return Ended(os.waitstatus_to_exitcode(status), late)
-        left = 3600.0 if deadline is None else deadline - time.monotonic()
+        end = deadline()
+        left = 3600.0 if end is None else end - time.monotonic()
         if left <= 0 and not late:
             late = True
             os.kill(worker, signal.SIGKILL)

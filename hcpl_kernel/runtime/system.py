@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["address_space_limit", "cores", "fcntl", "open_flags", "signals"]
+__all__ = ["address_space_limit", "cores", "fcntl", "open_flags", "process_start", "signals"]
 
 
 def cores() -> list[int]:
@@ -23,6 +24,34 @@ def cores() -> list[int]:
 def signals(*names: str) -> tuple[signal.Signals, ...]:
     """Those signals of these names that the system has (Windows lacks most)."""
     return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+def process_start(process: int) -> int | None:
+    """When a process began: with its number, what tells it from any other process of this host.
+
+    Linux counts clock ticks from the host's start, so that setting the system's clock changes nothing.
+
+    Returns:
+        Clock ticks on Linux, else seconds since the epoch; None where there is no such process.
+
+    Raises:
+        PermissionError: where there is one that this process may not look at.
+    """
+    if sys.platform.startswith("linux"):
+        try:
+            with open(f"/proc/{process}/stat", "rb") as file:
+                told = file.read()
+            return int(told[told.rindex(b")") + 2 :].split()[19])
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # there is none, or /proc hides it
+    import psutil
+
+    try:
+        return int(psutil.Process(process).create_time())
+    except (psutil.NoSuchProcess, OverflowError):
+        return None
+    except psutil.AccessDenied as error:
+        raise PermissionError(str(error)) from error
 
 
 def open_flags(*names: str) -> int:

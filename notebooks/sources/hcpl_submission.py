@@ -21,7 +21,7 @@ OVERLAYS = 3  # fields to show
 import os, sys, time, zipfile
 from pathlib import Path
 
-os.environ["HCPL_STARTED_AT"] = str(time.time())
+os.environ["HCPL_STARTED_AT"] = f"monotonic:{time.monotonic()}"
 bundle = next((m.parent for depth in range(1, 5) for m in Path(INPUT).glob("*/" * depth + "hcpl_bundle.json")), None)
 if bundle is None:
     raise FileNotFoundError(f"{INPUT} has no hcpl_bundle.json: add the dataset hcpl-kernel to this notebook")

@@ -10,8 +10,13 @@ import time
 
 import pytest
 
+from hcpl_kernel.errors import InputError
+from hcpl_kernel.pipeline import budget
+from hcpl_kernel.pipeline.run import run
+from hcpl_kernel.runtime.guard import Board
+from hcpl_kernel.settings import PredictSettings
 from hcpl_kernel.submission import validate_submission
-from tests.faults.conftest import Case
+from tests.faults.conftest import PIXEL_SIZE, Case
 
 PROGRAM = """
 import importlib.abc, os, sys
@@ -101,3 +106,23 @@ def test_a_killed_command_leaves_no_process_that_holds_the_folder(case: Case) ->
             time.sleep(0.05)
         child.kill()
     assert case.predict() == 0
+
+
+def test_finished_work_does_not_wait_for_the_end_of_its_libraries(case: Case) -> None:
+    case.add("a")
+    call = command(case, "import atexit, time; atexit.register(time.sleep, 600)")
+    ended = subprocess.run(call, capture_output=True, text=True, timeout=100)  # noqa: S603
+    assert ended.returncode == 0, ended.stderr
+    assert f"submission {case.output}" in ended.stdout
+
+
+def test_fields_that_the_limit_refuses_are_not_predicted(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.add("a")
+    monkeypatch.setattr(budget, "FIELDS_SHARE", 0.0)
+    board = Board()
+    settings = PredictSettings(
+        case.fields, case.weights, case.output, labels=case.labels, pixel_size=PIXEL_SIZE, device="cpu", time_limit=600.0
+    )
+    with pytest.raises(InputError, match="the time limit was near"):
+        run(settings, board=board)
+    assert not board.predicted and validate_submission(case.output).ok

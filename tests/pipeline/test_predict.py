@@ -227,6 +227,8 @@ def test_the_slow_network_is_left_out_and_the_others_stay(
     class Clock:
         limit, elapsed, for_fields, for_networks = 100.0, 50.0, float("inf"), 2.5
 
+        def begin(self) -> None: ...
+
         def wrote(self, seconds: float) -> None: ...
 
     monkeypatch.setattr("hcpl_kernel.pipeline.run.TimeBudget", lambda limit, started: Clock())
@@ -265,6 +267,8 @@ def test_of_the_first_network_counts_what_it_has_seen(
 
     class Clock:
         limit, elapsed, for_fields, for_networks = 100.0, 50.0, float("inf"), 1.1
+
+        def begin(self) -> None: ...
 
         def wrote(self, seconds: float) -> None: ...
 

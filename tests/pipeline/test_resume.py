@@ -577,10 +577,10 @@ def test_temporary_files_of_a_killed_run_go(runs: Runs, whole: Path) -> None:
     dead = 4_000_000  # above the largest process number
     from hcpl_kernel.runtime.atomic import _host
 
-    name = f".hcpl-{_host()}-{dead}-0.csv"
+    name = f".hcpl-{_host()}-{dead}-1-0.csv"
     for folder in (runs.place, runs.work, runs.work / "labels", runs.work / "parts", runs.work / "pieces"):
         (folder / name).write_text("half")
-    own = f".hcpl-{_host()}-{os.getpid()}-0.csv"  # of a dead process that had this one's number
+    own = f".hcpl-{_host()}-{os.getpid()}-1-0.csv"  # of a dead process that had this one's number
     (runs.place / own).write_text("half")
     os.utime(runs.place / own, (1e9, 1e9))
     assert runs.predict() == 0

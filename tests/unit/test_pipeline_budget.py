@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.pipeline.budget import VARIABLE, TimeBudget, command_started
+from hcpl_kernel.pipeline.guarded import POLL, _deadline
+from hcpl_kernel.runtime.guard import Board
 
 
 def test_the_budget_counts_from_the_given_start() -> None:
@@ -28,6 +30,25 @@ def test_the_last_moment_is_before_the_limit_and_networks_end_before_it() -> Non
         assert 0.8 * limit - 0.2 < left < limit
         assert budget.for_networks < left
     assert TimeBudget(None).last_moment is None
+
+
+def test_a_first_submission_that_is_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    for gone, waits in ((0.70, False), (0.80, True), (0.89, True), (0.91, False)):
+        board, budget = Board(), TimeBudget(1.0, 1000.0 - gone)
+        deadline = _deadline(budget, board)
+        assert (deadline == budget.last_moment) == (gone == 0.70)
+        assert (1000.0 < deadline <= 1000.0 + POLL) == waits
+        board.note_begun()
+        assert _deadline(budget, board) == budget.last_moment
+    assert _deadline(TimeBudget(None), Board()) is None
+
+
+def test_fields_get_their_share_of_what_loading_has_left() -> None:
+    late = TimeBudget(100, time.monotonic() - 80)
+    assert late.for_fields < 0
+    late.begin()
+    assert 0.74 * late.for_networks < late.for_fields < 0.76 * late.for_networks
 
 
 def test_what_writing_took_is_kept_for_the_last_writing() -> None:

@@ -196,7 +196,7 @@ def test_temporary_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     (left,) = names(tmp_path)
     assert is_temporary(left)
-    foreign, old = tmp_path / ".hcpl-00000000-1-1", tmp_path / ".hcpl-00000000-1-2"
+    foreign, old = tmp_path / ".hcpl-00000000-1-1-1", tmp_path / ".hcpl-00000000-1-1-2"
     for path in (foreign, old, tmp_path / ".hidden"):
         path.touch()
     os.utime(old, (time.time() - 2 * atomic.FOREIGN_AGE,) * 2)
@@ -204,5 +204,5 @@ def test_temporary_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
         own.touch()
         assert remove_stale(tmp_path) == 2
         assert own.exists()
-    assert names(tmp_path) == [".hcpl-00000000-1-1", ".hidden", "b"]
+    assert names(tmp_path) == [".hcpl-00000000-1-1-1", ".hidden", "b"]
     assert remove_stale(tmp_path / "absent") == 0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hcpl_kernel.errors import FieldError, InputError, SettingsError
+from hcpl_kernel.runtime.process_tuning import torch_threads
 from hcpl_kernel.segmentation import HpaNetworks, Labels, MiniUNet, Segmentator, Segmenter, label_cells
 from hcpl_kernel.segmentation._rescale import rescale
 from hcpl_kernel.segmentation.hpa_networks import MEAN, STD, network_shape, pad, predict, segmentation_input
@@ -103,6 +104,36 @@ def test_fields_of_any_size_keep_their_place(segmentator: Segmentator) -> None:
         (alone,) = segmentator.maps([image])
         assert np.abs(alone[0].astype(int) - nuclei).max() <= 1
         assert np.abs(alone[1].astype(int) - cells).max() <= 1
+
+
+class Counted(nn.Module):
+    """Says how many threads torch has for it, and waits until another network has begun, too."""
+
+    def __init__(self, both: threading.Barrier) -> None:
+        super().__init__()
+        self.both = both
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.both.wait(10)
+        self.threads = torch.get_num_threads()
+        return x
+
+
+def test_networks_side_by_side_share_the_threads(segmentator: Segmentator) -> None:
+    both = threading.Barrier(2)
+    counted = Segmentator(Counted(both), Counted(both), side_by_side=True)
+    before = torch.get_num_threads()
+    with torch_threads(4):
+        counted.forward(np.zeros((1, 3, 32, 32), np.float32))
+        assert torch.get_num_threads() == 4
+    assert counted.nuclei_net.threads == counted.cell_net.threads == 2
+    assert torch.get_num_threads() == before
+
+    inputs = np.random.default_rng(0).random((1, 3, 64, 96), dtype=np.float32)
+    alone = segmentator.forward(inputs)
+    segmentator.side_by_side = True
+    for one, other in zip(alone, segmentator.forward(inputs), strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1  # another number of threads rounds in another place
 
 
 def test_pixel_size_sets_the_scale(segmentator: Segmentator) -> None:

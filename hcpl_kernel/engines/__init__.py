@@ -18,6 +18,7 @@ _ENGINES = {
     "torch": ("torch_engine", "TorchEngine"),
     "openvino": ("openvino_engine", "OpenVinoEngine"),
     "onnx": ("onnx_engine", "OnnxEngine"),
+    "compiled": ("compiled_engine", "CompiledEngine"),
 }
 ENGINES = tuple(_ENGINES)
 """The names that `--engine` takes."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from hcpl_kernel.engines import get_engine
-from hcpl_kernel.errors import HcplError, describe
+from hcpl_kernel.errors import HcplError, SettingsError, describe
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.pipeline.budget import TimeBudget
@@ -185,7 +185,7 @@ class NetworkPasses:
             predictors = self._predict(spec, views, missing, progress, done, following)
         except _OutOfTime:
             why = "the time limit was near"
-        except NetworkFailure as error:
+        except (NetworkFailure, SettingsError) as error:  # the latter where its engine cannot take it
             why = self._failed[spec.name] = str(error)
         except (HcplError, OSError):
             raise

@@ -392,6 +392,6 @@ def test_names_are_known_without_torch_and_unknown_ones_get_a_hint() -> None:
         "assert settings.ENGINES is ENGINES and not {'torch', 'openvino', 'onnx', 'onnxruntime'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert set(ENGINES) == {"torch", *EXTRAS}
+    assert set(ENGINES) == {"torch", "compiled", *EXTRAS}
     with pytest.raises(SettingsError, match="did you mean 'onnx'"):
         get_engine("onx")

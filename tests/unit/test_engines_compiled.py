@@ -1,0 +1,74 @@
+"""The engine that compiles with torch: the same numbers for any batch, compiled once, and refused where it cannot run."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from hcpl_kernel.engines import get_engine
+from hcpl_kernel.engines.compiled_engine import COMPILERS, CompiledEngine
+from hcpl_kernel.engines.torch_engine import TorchClassifier
+from hcpl_kernel.errors import SettingsError
+from tests.unit.test_engines import CPU, SIDE, settled, tiny
+
+GPU = torch.device("cuda", 0)
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler is installed")
+
+
+@pytest.fixture
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hcpl_kernel.engines.torch_engine.native_precision", lambda device: "float32")
+
+
+@needs_compiler
+def test_compiled_it_says_what_eager_says_of_any_batch_and_view(in_float32: None) -> None:
+    torch._dynamo.reset()
+    network = settled(tiny("dsa"))
+    eager = get_engine("torch").classifier(copy.deepcopy(network), CPU, SIDE)
+    compiled = get_engine("compiled").classifier(network, CPU, SIDE)
+    made = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert made
+    with torch.inference_mode():
+        for count in (16, 40, 5, 1, 2):
+            cells = torch.rand(count, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(count))
+            for seen in (cells, cells.rot90(1, (2, 3)), cells.flip(3)):
+                found = compiled.descriptors(seen)
+                assert found.shape == eager.descriptors(seen).shape and found.dtype == torch.float32
+                np.testing.assert_allclose(found, eager.descriptors(seen), rtol=1e-3, atol=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= made + 1  # below 16 cells
+
+
+def test_a_clh_stays_eager() -> None:
+    classifier = get_engine("compiled").classifier(settled(tiny("clh")), CPU, SIDE)
+    assert type(classifier) is TorchClassifier
+
+
+def test_a_p100_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla P100-PCIE-16GB")
+    with pytest.raises(SettingsError, match=r"7\.0 or newer; cuda:0, Tesla P100-PCIE-16GB, has 6\.0; use --engine torch"):
+        CompiledEngine().check(GPU)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    CompiledEngine().check(GPU)
+
+
+def test_a_cpu_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(SettingsError, match=r"needs a C\+\+ compiler"):
+        CompiledEngine().check(CPU)
+
+
+def test_a_network_that_cannot_be_compiled_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(function: object) -> object:
+        def call(*_: object) -> object:
+            raise RuntimeError("BackendCompilerFailed: no\nmore lines")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(SettingsError, match=r"torch.compile failed on tiny: BackendCompilerFailed: no; use --engine torch"):
+        CompiledEngine().classifier(settled(tiny("dsa")), CPU, SIDE)

@@ -15,10 +15,17 @@ from hcpl_kernel.errors import HcplError, InputError, describe
 from hcpl_kernel.export.cell_columns import CellForm
 from hcpl_kernel.fields.bit_depth import settle
 from hcpl_kernel.fields.stamps import ContentStamps
-from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
-from hcpl_kernel.models.weights import Verification, resolve_sha256, verify_parts
+from hcpl_kernel.models.ensemble import Ensemble
+from hcpl_kernel.models.weights import Verification, verify_parts
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.first_submission import has_tables
+from hcpl_kernel.pipeline.judging import (
+    as_it_ran,
+    describe_weights,
+    judge_calibration,
+    judge_result,
+    name_foreign_label_maps,
+)
 from hcpl_kernel.pipeline.parts import Finished, find_any, find_finished, networks_of
 from hcpl_kernel.pipeline.plan import Shard, digest, fields_in, input_key, make_shards
 from hcpl_kernel.pipeline.report import RunReport
@@ -199,7 +206,7 @@ class _Run:
         settings, report = self._settings, self._report
         inputs = self._leave_fallback()
         ensemble = read_chosen(settings)
-        self._describe_weights(ensemble)
+        describe_weights(settings, ensemble, report)
         part = settings.part
         mine = self._shards if part is None else self._shards[part.index - 1 :: part.count]
         store = self._open_store(ensemble)
@@ -212,15 +219,15 @@ class _Run:
             finished = found if found is not None else self._make(ensemble, store, mine, inputs, budget)
             finished.count(mine, report)
             self._state.end(len(finished.places))
-        ensemble = self._without_failed(ensemble)
-        self._judge(finished, mine, ensemble)
+        ensemble = as_it_ran(ensemble, report)
+        judge_result(settings, finished, mine, ensemble, report)
         if part is None:
             if self._has_tables and finished.names(self._shards) != self._outputs.noted().get("parts"):
                 self._write(finished, ensemble, inputs, final=True)
             if len(finished.places) == len(mine) and report.complete:
                 self._workspace.remove_pieces()
             if settings.limit is None:
-                self._name_foreign_label_maps()
+                name_foreign_label_maps(self._workspace, self._shards, report)
         return self._result(ensemble)
 
     def _finished_before(self, ensemble: Ensemble, store: Store, mine: Sequence[Shard]) -> Finished | None:
@@ -331,7 +338,7 @@ class _Run:
     def assemble(self, plans: Sequence[Plan]) -> RunResult:
         """Write the outputs from parts that are there."""
         ensemble = read_chosen(self._settings)
-        self._describe_weights(ensemble)
+        describe_weights(self._settings, ensemble, self._report)
         store = self._open_store(ensemble)
         finished = Finished(store, {})
         precisions = sorted({plan.precision for plan in plans})
@@ -348,8 +355,8 @@ class _Run:
             if any(spec.name not in names for names in networks):
                 self._report.leave_out(spec.name, "not every --part run had the time for it")
         finished.count(self._shards, self._report)
-        ensemble = self._without_failed(ensemble)
-        self._judge_calibration(ensemble)
+        ensemble = as_it_ran(ensemble, self._report)
+        judge_calibration(ensemble, self._report)
         self._write(finished, ensemble, None, final=True)
         missing = [files.id for files in fields_in(shard for shard in self._shards if shard.index not in finished.places)]
         if missing:
@@ -359,16 +366,6 @@ class _Run:
                 "then assemble again"
             )
         return self._result(ensemble)
-
-    def _name_foreign_label_maps(self) -> None:
-        """Say which label maps are not of this run's fields; they stay, since another run of the folder made them."""
-        foreign = self._workspace.foreign_label_maps(files.id for files in fields_in(self._shards))
-        if foreign:
-            self._report.warn(
-                None,
-                f"{self._workspace.labels} also holds the label maps of {len(foreign)} fields that are not in this run "
-                f"({some(foreign)}); remove them, or give each folder of fields a --work of its own",
-            )
 
     def _leave_fallback(self) -> str | None:
         """A complete submission from the first minute, unless the present output is of the same images.
@@ -417,71 +414,6 @@ class _Run:
             self._report.write(self._workspace.report)
 
         return improve
-
-    def _describe_weights(self, ensemble: Ensemble) -> None:
-        parts = ensemble.parts_in_use(self._settings.labels is None)
-        untrained = [part.file for part in parts if not part.trained]
-        self._report.weights = {
-            "name": ensemble.name,
-            "trained": not untrained,
-            "caution": ensemble.caution,
-            "sha256": {part.file: resolve_sha256(ensemble.folder, part) for part in parts},
-        }
-        if untrained:
-            which = "all" if len(untrained) == len(parts) else ", ".join(untrained)
-            self._report.degrade(f"untrained weights in {ensemble.name!r}, whose output means nothing: {which}")
-
-    def _without_failed(self, ensemble: Ensemble) -> Ensemble:
-        """The ensemble with the calibration that holds for the networks that ran."""
-        states = self._report.networks
-        ran = [spec for spec in ensemble.networks if states.get(spec.name, {"state": "done"})["state"] == "done"]
-        return dataclasses.replace(ensemble, calibration=ensemble.calibration_of(ran))
-
-    def _judge(self, finished: Finished, mine: Sequence[Shard], ensemble: Ensemble) -> None:
-        """Say what is missing from the result.
-
-        Raises:
-            InputError: if no field at all could be used.
-        """
-        report = self._report
-        done = [spec for spec in ensemble.networks if report.networks.get(spec.name, {}).get("state") == "done"]
-        if mine and not finished.places:
-            raise InputError(
-                f"no network predicted anything ({'; '.join(report.degradations[-2:])}); "
-                f"{self._settings.output} holds fallback rows only"
-            )
-        if not any(spec.declared.image_stream for spec in done):
-            report.degrade("no network with an image stream ran: probabilities have no image factor")
-        self._judge_calibration(ensemble)
-        if finished.places and report.counts["readable"] == 0:
-            first = report.problems[0]
-            raise InputError(
-                f"none of the {report.counts['fields']} fields in {self._settings.fields_dir} could be used; "
-                f"{self._settings.output} holds fallback rows only. First: {first['ID']}: {first['reason']}"
-            )
-
-    def _judge_calibration(self, ensemble: Ensemble) -> None:
-        """Say where probabilities come from other networks than those that the calibration was fitted with."""
-        if ensemble.calibration is None:
-            if read_ensemble(ensemble.folder).calibration is not None:
-                self._report.warn(
-                    None,
-                    f"values are not calibrated and cells have no names: the calibration of {ensemble.name!r} was fitted "
-                    "with an image factor, which these networks do not have. `python -m tools.calibrate` fits one for them",
-                )
-            return
-        states = self._report.networks
-        ran = {name for name in ensemble.joined if states.get(name, {"state": "done"})["state"] == "done"}
-        fitted = set(ensemble.calibration.fitted_with or ensemble.joined)
-        if ran != fitted:
-            without, beside = sorted(fitted - ran), sorted(ran - fitted)
-            other = [f"{word} {', '.join(names)}" for word, names in (("without", without), ("with", beside)) if names]
-            self._report.warn(
-                None,
-                f"probabilities and names are approximate: the calibration of {ensemble.name!r} was fitted with other "
-                f"networks, and this run is {' and '.join(other)}; the order of the cells within a class is not affected. "
-                "`python -m tools.calibrate` fits one for these networks",
-            )
 
     def _result(self, ensemble: Ensemble) -> RunResult:
         report = self._report

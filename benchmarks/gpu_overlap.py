@@ -286,7 +286,7 @@ def draw(spans: list[list[Any]], title: str, axes: Any) -> None:
     axes.set_title(title, fontsize=8, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     handles = [axes.barh(0, 0, color=colour, label=name) for name, colour in {"a network": "#33658a", **colours}.items()]
-    axes.legend(handles=handles, fontsize=5, frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    axes.legend(handles=handles, fontsize=5, frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def picture(files: list[Path], path: Path) -> None:
@@ -306,7 +306,8 @@ def picture(files: list[Path], path: Path) -> None:
             f"{file.stem}: {saved['wall']:.0f} s wall, {saved['busy']:.0f} s of passes (simulated device)",
             axes,
         )
-    panels[-1, 0].set_xlabel("seconds since the process began")
+    panels[-1, 0].set_xlabel("seconds since the process began", fontsize=8)
+    panels[-1, 0].tick_params(axis="x", labelsize=7)
     figure.savefig(path, dpi=110)
 
 

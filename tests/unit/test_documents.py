@@ -29,7 +29,7 @@ MADE = re.compile(
     r"|(WORK|DATA)(/|$)|(check|own|published)\.json$"
     r"|<|\.\./|.*IofN|x_\w+\.png$"
     r"|(submission|cells|sample_submission|files|train|groundtruth)\.csv$"
-    r"|(run_report|plan|results|config)\.json$|(error|round_\d)\.(txt|npy)$|index\.html$"
+    r"|(run_report|plan|results|config|state)\.json$|(error|round_\d)\.(txt|npy)$|index\.html$"
 )
 LOOKS_LIKE_A_PATH = re.compile(r"\.?[A-Za-z0-9_][\w.-]*(/[\w.-]+)*(/|\.(py|md|json|toml|yaml|txt|ipynb|png))")
 

@@ -162,7 +162,7 @@ def wave_moduli(spectra: Tensor, wavelets: Tensor, factor: int) -> Tensor:
         (..., L, M / factor, N / factor) float32.
     """
     product = torch.view_as_real(spectra).flatten(-2).unsqueeze(-3) * wavelets
-    folded = product.unflatten(-1, (factor, -1)).unflatten(-3, (factor, -1)).sum((-4, -2))
+    folded = product if factor == 1 else product.unflatten(-1, (factor, -1)).unflatten(-3, (factor, -1)).sum((-4, -2))
     return _inverse_transform(folded).abs()
 
 

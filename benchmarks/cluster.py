@@ -184,7 +184,7 @@ def drive(listing: Path, address: str, folder: Path) -> None:
     watch(run, "make_shards", "grouping into shards")
     watch(run, "settle", "bit depth")
     watch(cluster.ClusterRun, "run", "giving shards to workers")
-    watch(run._Run, "_name_foreign_label_maps", "looking for foreign label maps")
+    watch(run, "name_foreign_label_maps", "looking for foreign label maps")
     settings = PredictSettings(
         folder, MINI, folder / "s.csv", listing=listing, cluster=address, store=f"file://{folder}/store",
         device="cpu:2", quiet=True,

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.runtime.system import process_start
+from hcpl_kernel.runtime.system import TICKS, process_start
 
 RESERVE_SHARE = 0.03
 RESERVE_MOST = 300.0
@@ -122,8 +121,8 @@ def _process_age() -> float:
     start = process_start(os.getpid())
     if start is None:  # a /proc that is not mounted
         return 0.0
-    if sys.platform.startswith("linux"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
+    if TICKS is not None:
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - start / TICKS
     return time.time() - start
 
 

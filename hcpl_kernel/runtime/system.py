@@ -11,7 +11,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["address_space_limit", "cores", "fcntl", "open_flags", "process_start", "signals"]
+__all__ = ["address_space_limit", "cores", "fcntl", "open_flags", "process_start", "signals", "TICKS"]
 
 
 def cores() -> list[int]:
@@ -26,6 +26,10 @@ def signals(*names: str) -> tuple[signal.Signals, ...]:
     return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
+TICKS = os.sysconf("SC_CLK_TCK") if sys.platform.startswith("linux") and hasattr(os, "sysconf") else None
+"""Clock ticks per second that /proc counts in, where there is one; None on other systems."""
+
+
 def process_start(process: int) -> int | None:
     """When a process began: with its number, what tells it from any other process of this host.
 
@@ -37,7 +41,7 @@ def process_start(process: int) -> int | None:
     Raises:
         PermissionError: where there is one that this process may not look at.
     """
-    if sys.platform.startswith("linux"):
+    if TICKS is not None:
         try:
             with open(f"/proc/{process}/stat", "rb") as file:
                 told = file.read()

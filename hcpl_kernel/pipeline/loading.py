@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
+from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.models.weights import part_path
@@ -37,7 +38,7 @@ def losing(device: torch.device) -> Iterator[None]:
     """Tells an error of a network from one of its device, after which that computes nothing any more."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, SettingsError) as error:  # the latter where an engine could not make a network ready
         reason = find_fault(device)
         if reason is None:
             raise

@@ -8,23 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from hcpl_kernel.engines.torch_engine import TorchEngine
 from hcpl_kernel.pipeline import inference, network_passes, plan
 from hcpl_kernel.pipeline.field_work import FieldWork
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.runtime.process_tuning import torch_threads
+from tests.apart_engine import Apart
 from tests.pipeline.test_predict import Predict, given_labels, predict, report  # noqa: F401 - the fixture
-
-
-class Apart(TorchEngine):
-    """Torch on the cores, for a device that leaves the cores alone."""
-
-    shares_cores = False
-
-    def occupies_cores(self, device: torch.device) -> bool:
-        return False
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from hcpl_kernel.engines.torch_engine import TorchEngine
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
 from hcpl_kernel.pipeline import inference
 from hcpl_kernel.pipeline.executor import Cancelled, Stop
 from hcpl_kernel.pipeline.inference import Predictor, affordable_batch, network_input, view
 from hcpl_kernel.runtime.process_tuning import torch_threads
+from tests.apart_engine import Apart
 
 CPU = torch.device("cpu")
 
@@ -152,15 +152,6 @@ def test_batches_side_by_side_stop_when_the_result_is_not_wanted() -> None:
     stop.set()
     with torch_threads(2), pytest.raises(Cancelled):
         predictor(spec()).predict(crops(40), np.zeros(40, np.int64), 1, stop)
-
-
-class Apart(TorchEngine):
-    """Torch on the cores, for a device that leaves the cores alone."""
-
-    shares_cores = False
-
-    def occupies_cores(self, device: torch.device) -> bool:
-        return False
 
 
 def test_a_shard_is_read_while_another_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:

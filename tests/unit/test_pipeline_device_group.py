@@ -9,24 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from hcpl_kernel.engines.torch_engine import TorchEngine
+from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.pipeline import inference, loading
 from hcpl_kernel.pipeline.device_group import DeviceGroup
 from hcpl_kernel.pipeline.executor import Cancelled, Stop
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.pipeline.loading import DeviceLost
+from tests.apart_engine import Apart
 from tests.unit.test_inference import crops, predictor, spec
 
 FIELD_OF_CELL = np.array([0, 0, 0, 2, 2, 2, 2])
-
-
-class Apart(TorchEngine):
-    """Torch on the cores, for devices that leave the cores alone."""
-
-    shares_cores = False
-
-    def occupies_cores(self, device: torch.device) -> bool:
-        return False
 
 
 @pytest.fixture
@@ -81,3 +73,13 @@ def test_work_that_is_not_wanted_any_more_ends(two: list[Predictor]) -> None:
     stop.set()
     with pytest.raises(Cancelled):
         DeviceGroup(two).predict(crops(7), FIELD_OF_CELL, 3, stop)
+
+
+def test_a_device_that_is_lost_while_a_network_is_made_ready_is_not_the_network_s_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = SettingsError("torch.compile failed on tiny: CUDA error: unspecified launch failure; use --engine torch")
+    for fault, raised in ((None, SettingsError), ("it is gone", DeviceLost)):
+        monkeypatch.setattr(loading, "find_fault", lambda device, fault=fault: fault)
+        with pytest.raises(raised), loading.losing(torch.device("cpu")):
+            raise refused

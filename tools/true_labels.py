@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.runtime.atomic import atomic_path
-from hcpl_kernel.scoring.labelled import parse_classes, read_label_map, read_label_table
+from hcpl_kernel.scoring.labelled import parse_classes, read_label_map, read_label_table, shared_pixels
 from hcpl_kernel.simulation.annotation import NEGATIVE
 from tools.train.cell_set import CellSet
 
@@ -75,13 +75,10 @@ def largest_overlaps(found: NDArray, true: NDArray) -> list[int]:
     Raises:
         InputError: if the maps differ in size.
     """
-    if found.shape != true.shape:
-        raise InputError(f"label maps {found.shape} and {true.shape}: expected the same size")
-    count = int(true.max(initial=0)) + 1
-    pairs, pixels = np.unique(found[found > 0].astype(np.int64) * count + true[found > 0], return_counts=True)
-    order = np.lexsort((pixels, pairs // count))
-    last = np.flatnonzero(np.diff(pairs[order] // count, append=-1))
-    own: list[int] = (pairs[order][last] % count).tolist()
+    first, second, pixels = shared_pixels(found, true)
+    order = np.lexsort((pixels, first))[np.count_nonzero(first == 0) :]  # without the background
+    last = np.flatnonzero(np.diff(first[order], append=-1))
+    own: list[int] = second[order][last].tolist()
     return own
 
 

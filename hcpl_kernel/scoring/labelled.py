@@ -164,6 +164,25 @@ def read_label_map(path: Path) -> NDArray:
     return labels
 
 
+def shared_pixels(one: NDArray, two: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """How many pixels the instances of two maps share, the background's included.
+
+    Args:
+        one, two: (H, W) integer instance maps, 0 = background.
+
+    Returns:
+        (n,) int64 each: ids in `one`, ids in `two`, pixels of every pair that shares any, ordered by ids.
+
+    Raises:
+        InputError: if the maps differ in size.
+    """
+    if one.shape != two.shape:
+        raise InputError(f"label maps {one.shape} and {two.shape}: expected the same size")
+    count = int(two.max(initial=0)) + 1
+    pairs, pixels = np.unique(one.ravel().astype(np.int64) * count + two.ravel(), return_counts=True)
+    return pairs // count, pairs % count, pixels
+
+
 def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
     table = read_label_table(path, columns)
     if table.empty:

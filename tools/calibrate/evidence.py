@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import apply_integrity, fuse
-from hcpl_kernel.scoring.labelled import parse_classes, read_label_map, read_label_table
+from hcpl_kernel.scoring.labelled import parse_classes, read_label_map, read_label_table, shared_pixels
 from tools.finished_run import FinishedRun
 
 LEAST_OVERLAP = 0.5
@@ -130,11 +130,7 @@ def overlapping(true: NDArray, found: NDArray) -> dict[int, int]:
     Raises:
         InputError: if the maps differ in size.
     """
-    if true.shape != found.shape:
-        raise InputError(f"label maps {true.shape} and {found.shape}: expected the same size")
-    count = int(found.max(initial=0)) + 1
-    pairs, pixels = np.unique(true.ravel().astype(np.int64) * count + found.ravel(), return_counts=True)
-    first, second = pairs // count, pairs % count
-    union = np.bincount(first, pixels)[first] + np.bincount(second, pixels, minlength=count)[second] - pixels
+    first, second, pixels = shared_pixels(true, found)
+    union = np.bincount(first, pixels)[first] + np.bincount(second, pixels)[second] - pixels
     good = (first > 0) & (second > 0) & (pixels > LEAST_OVERLAP * union)
     return dict(zip(second[good].tolist(), first[good].tolist(), strict=True))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel import segmentation
+from hcpl_kernel.scoring.labelled import shared_pixels
 from hcpl_kernel.simulation import SimulatedField
 
 CUTS = (None, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -27,12 +28,12 @@ def best_overlaps(truth: NDArray, found: NDArray) -> NDArray[np.float64]:
 
     Args:
         truth, found: (H, W) integer instance maps, 0 = background.
+
+    Raises:
+        InputError: if the maps differ in size.
     """
-    count = int(found.max(initial=0)) + 1
-    pairs, pixels = np.unique(truth.ravel().astype(np.int64) * count + found.ravel(), return_counts=True)
-    first, second = pairs // count, pairs % count
-    area_truth = np.bincount(first, pixels)
-    area_found = np.bincount(second, pixels, minlength=count)
+    first, second, pixels = shared_pixels(truth, found)
+    area_truth, area_found = np.bincount(first, pixels), np.bincount(second, pixels)
     overlap = pixels / (area_truth[first] + area_found[second] - pixels)
     overlap[second == 0] = 0
     best = np.zeros(len(area_truth))

@@ -33,10 +33,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 MEMORY = 16 * 2**30
 """Bytes of a simulated device: a P100's or a T4's."""
-DISTINCT, SIDE, PIXEL_SIZE = 4, 2048, 0.08
-"""Simulated fields in 16 bit; further ones are the same files under other IDs."""
+SIDE, PIXEL_SIZE = 2048, 0.08
+"""Of the simulated fields, px and um; they have 16 bits."""
 FIELDS, CELLS = 2270, 23
-"""What the marginal cost is extrapolated to."""
+"""What the marginal cost is extrapolated to; so many cells has each field."""
 
 H200 = {
     "efficientnet_b4": 0.28, "eca_nfnet_l1": 0.4, "regnety_032": 0.3, "densenet161": 0.3, "swin_base": 1.3,
@@ -197,31 +197,6 @@ def run_timed(speed: str, slower: float, arguments: list[str], output: Path) -> 
     return code
 
 
-def make_fields(folder: Path, count: int) -> None:
-    """Fields of 2048 px in 16 bit, with their label maps under `masks/`, `CELLS` cells each."""
-    import cv2
-    import numpy as np
-
-    from hcpl_kernel.fields.channels import CHANNELS
-    from hcpl_kernel.simulation import simulate_field
-
-    masks = folder / "masks"
-    masks.mkdir(parents=True)
-    for index in range(count):
-        names = [f"{channel}.png" for channel in CHANNELS]
-        if index >= DISTINCT:
-            for place, name in [*((folder, n) for n in names), (masks, "cells.png"), (masks, "nuclei.png")]:
-                os.link(place / f"f{index % DISTINCT:04d}_{name}", place / f"f{index:04d}_{name}")
-            continue
-        field = simulate_field(index + 1, shape=(SIDE, SIDE), pixel_size=PIXEL_SIZE, bits=16)
-        largest = np.argsort(np.bincount(field.cells.ravel())[1:])[::-1][:CELLS] + 1
-        for name, plane in zip(names, field.image, strict=True):
-            cv2.imwrite(str(folder / f"f{index:04d}_{name}"), plane)
-        for name, labels in (("cells", field.cells), ("nuclei", field.nuclei)):
-            kept = np.where(np.isin(labels, largest), labels, 0).astype(np.uint16)
-            cv2.imwrite(str(masks / f"f{index:04d}_{name}.png"), kept)
-
-
 def measure(
     speed: str, slower: float, fields: Path, weights: Path, folder: Path, package: Path, limit: int, limited: bool
 ) -> dict[str, Any]:
@@ -329,14 +304,16 @@ def main() -> None:
         picture(options.rest[:-1], options.rest[-1])
         return
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    from whole_run import FULL, make_weights
+    from whole_run import FULL, make_fields, make_weights
 
     counts = [int(count) for count in options.fields.split(",")]
     with tempfile.TemporaryDirectory(prefix="hcpl_gpu_overlap_") as name:
         cache = options.cache or Path(name)
         steps: dict[str, Callable[[Path], None]] = {
             "weights": lambda folder: make_weights(folder, FULL),
-            f"fields_{max(counts)}": lambda folder: make_fields(folder, max(counts)),
+            f"fields_{max(counts)}": lambda folder: make_fields(
+                folder, max(counts), CELLS, SIDE, drawn=SIDE, pixel_size=PIXEL_SIZE, bits=16
+            ),
         }
         for step, make in steps.items():
             if not (cache / step).exists():

@@ -64,8 +64,13 @@ def spend(command: Sequence[str | Path], cores: Sequence[int], output: Path) -> 
     return Spent(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def make_fields(folder: Path, count: int, cells: int, side: int) -> None:
-    """Write fields of `side` px with `<ID>_cells.png` and `<ID>_nuclei.png` under `masks/`, `cells` cells each."""
+def make_fields(
+    folder: Path, count: int, cells: int, side: int, drawn: int = SIMULATED_SIDE, pixel_size: float = 0.32, bits: int = 8
+) -> None:
+    """Write fields of `side` px with `<ID>_cells.png` and `<ID>_nuclei.png` under `masks/`, `cells` cells each.
+
+    They are simulated at `drawn` px, with so many micrometres each and so many bits, and enlarged.
+    """
     import cv2
     import numpy as np
 
@@ -80,7 +85,7 @@ def make_fields(folder: Path, count: int, cells: int, side: int) -> None:
             for place, name in [*((folder, n) for n in names), (masks, "cells.png"), (masks, "nuclei.png")]:
                 os.link(place / f"f{index % DISTINCT:04d}_{name}", place / f"f{index:04d}_{name}")
             continue
-        field = simulate_field(index + 1, shape=(SIMULATED_SIDE, SIMULATED_SIDE))
+        field = simulate_field(index + 1, shape=(drawn, drawn), pixel_size=pixel_size, bits=bits)
         largest = np.argsort(np.bincount(field.cells.ravel())[1:])[::-1][:cells] + 1
         for name, plane in zip(names, field.image, strict=True):
             enlarged = cv2.resize(plane, (side, side), interpolation=cv2.INTER_CUBIC)

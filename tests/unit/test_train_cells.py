@@ -21,6 +21,7 @@ from hcpl_kernel.networks import build
 from hcpl_kernel.settings import from_mapping, read_json
 from hcpl_kernel.simulation import simulate_field
 from tools.simulate.dataset import DatasetSettings, make_dataset
+from tools.train.cell_appearance import AppearanceSettings
 from tools.train.cell_augmentation import AugmentationSettings, augment_cells
 from tools.train.cell_set import CellSet, CellSource, assign_folds, make_cell_set, read_table
 from tools.train.cell_tasks import CellSampler, GrowthSettings, LossSettings, SingleCellTask
@@ -159,7 +160,7 @@ def test_augmentation_without_ranges_is_the_identity_and_gain_is_shared_by_a_bag
     assert torch.allclose(augment_cells(cells, bag, 2, nothing), cells, atol=1e-6)
     torch.manual_seed(0)
     grey = torch.full_like(cells, 0.1)
-    gained = augment_cells(grey, bag, 2, dataclasses.replace(nothing, gain=0.3)) / grey
+    gained = augment_cells(grey, bag, 2, dataclasses.replace(nothing, appearance=AppearanceSettings(gain=0.3))) / grey
     assert torch.allclose(gained[0], gained[1], atol=1e-4) and not torch.allclose(gained[1], gained[2], atol=1e-2)
     full = augment_cells(torch.ones(64, 4, 16, 16), torch.arange(64), 64, dataclasses.replace(nothing, cutout=1.0))
     assert 0.85 < float(full.mean()) < 1  # half of the largest side on average: about 3 % of the area
@@ -300,9 +301,11 @@ def test_configs_name_existing_networks() -> None:
     for network in ensemble.networks:
         chosen = CellTraining(**{**mini.classifier(network), "network": network.name})
         assert chosen.spec(ROOT / "weights" / "mini").input_size <= mini.crop_size
-    for path in (CONFIGS / "mini").glob("continued_*.json"):
+    continued = sorted((CONFIGS / "mini" / "continued").glob("*.json"))
+    assert {path.stem for path in continued} == {network.name for network in ensemble.networks}
+    for path in continued:
         values = read_json(path, 1)
         values.pop("schema")
-        assert (ROOT / str(from_mapping(CellTraining, values, str(path)).start)).is_file()
+        assert from_mapping(CellTraining, values, str(path)).spec(ROOT / "weights" / "mini").name == path.stem
     with pytest.raises(SettingsError, match="no network 'dsa_b4'"):
         settings(network="dsa_b4").spec(ROOT / "weights" / "full")

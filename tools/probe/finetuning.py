@@ -14,6 +14,7 @@ from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.dsa import DualStreamActNet
 from tools.probe.folds import Fit, Floats
 from tools.probe.probing import describe_images
+from tools.train.cell_appearance import AppearanceSettings
 from tools.train.cell_augmentation import AugmentationSettings
 from tools.train.cell_set import CellSet
 from tools.train.cell_tasks import CellSampler, DualStreamTask, GrowthSettings, LossSettings
@@ -44,7 +45,7 @@ def fine_tuning(
         if fields:
             chosen = np.sort(np.random.default_rng(repeat).permutation(seen)[:fields])
             sampler = CellSampler(cells, chosen, None, repeat)
-            augmentation, growth = AugmentationSettings(gain=0.25), GrowthSettings()
+            augmentation, growth = AugmentationSettings(appearance=AppearanceSettings(gain=0.25)), GrowthSettings()
             shared = (module, spec, sampler, LossSettings(), augmentation, {"fields": fields}, growth, steps)
             run = RunSettings(steps=steps, learning_rate=5e-4, seed=repeat, log_every=steps, checkpoint_every=steps)
             with tempfile.TemporaryDirectory() as folder:

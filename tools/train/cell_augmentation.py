@@ -1,9 +1,10 @@
-"""The paper's augmentations of cells: random crop, flip, shift, rotation, scale, cutout; and gain, which is ours."""
+"""The paper's augmentations of cells: random crop, flip, shift, rotation, scale, cutout; and appearance, which is ours."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch.nn import functional
 
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.runtime.devices import memory_format
+from hcpl_kernel.settings import from_mapping
+from tools.train.cell_appearance import AppearanceSettings, vary_appearance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +27,7 @@ class AugmentationSettings:
         flip: whether half of the cells are mirrored.
         cutout: probability that a rectangle of a cell is set to 0.
         cutout_side: its largest side, share of the crop's.
-        gain: sd of the logarithm of a factor on each channel, one for all cells of a bag: staining and exposure vary by
-            image. Not in the paper.
+        appearance: see there. Not in the paper.
     """
 
     shift: float = 0.08
@@ -34,9 +36,11 @@ class AugmentationSettings:
     flip: bool = True
     cutout: float = 0.3
     cutout_side: float = 0.35
-    gain: float = 0.0
+    appearance: AppearanceSettings = AppearanceSettings()
 
     def __post_init__(self) -> None:
+        if isinstance(self.appearance, Mapping):
+            object.__setattr__(self, "appearance", from_mapping(AppearanceSettings, self.appearance, where="appearance"))
         if self.scale < 1 or not (0 <= self.shift < 0.5 and 0 <= self.cutout <= 1 and 0 < self.cutout_side < 1):
             raise SettingsError("augmentation: expected scale >= 1, shift in [0, 0.5), cutout in [0, 1]")
 
@@ -66,9 +70,7 @@ def augment_cells(cells: Tensor, bag: Tensor, bag_count: int, settings: Augmenta
         rows.view(count, 2, 3).to(device, non_blocking=True), [count, 1, side, side], align_corners=False
     )
     cells = functional.grid_sample(cells, grid, padding_mode="zeros", align_corners=False)
-    if settings.gain > 0:
-        factor = torch.exp(torch.randn(bag_count, cells.shape[1]) * settings.gain).to(device, non_blocking=True)
-        cells = (cells * factor[bag][:, :, None, None]).clamp(0, 1)
+    cells = vary_appearance(cells, bag, bag_count, settings.appearance)
     if settings.cutout > 0:
         cells = cells * _cutout_mask(count, side, settings, device)
     return cells.contiguous(memory_format=memory_format(device))

@@ -1,0 +1,95 @@
+"""What microscopes, stains and exposures do to the pictures of cells: appearance, drawn at random for each image."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hcpl_kernel.errors import SettingsError
+
+RED, YELLOW = 0, 3
+BLUR_PX = 1.2
+"""Sigma of the Gaussian that a picture is mixed with, px of the crop (our choice)."""
+_TAPS = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class AppearanceSettings:
+    """Ranges of what all cells of an image share. The paper has none of it; the ranges are our choice; 0 leaves it out.
+
+    A network that learns from a simulation, or from few microscopes, meets other contrast, focus and noise in real use.
+
+    Attributes:
+        gain: sd of the logarithm of a factor on each channel: staining and exposure.
+        gamma: sd of the logarithm of an exponent on each channel: contrast.
+        blur: largest share of a blurred picture (:data:`BLUR_PX`) mixed in; as much of it is taken off in other images, which
+            sharpens.
+        noise: largest sd of noise at full brightness; it falls with the root of the brightness.
+        lost_channel: probability that red or yellow was not stained and the other stands for it, as in
+            :mod:`hcpl_kernel.fields.absent_channels`.
+    """
+
+    gain: float = 0.0
+    gamma: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    lost_channel: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.gain, self.gamma, self.noise) < 0 or not (0 <= self.blur <= 1 and 0 <= self.lost_channel <= 1):
+            raise SettingsError("appearance: expected gain, gamma, noise >= 0, blur and lost_channel in [0, 1]")
+
+
+def vary_appearance(cells: Tensor, bag: Tensor, bag_count: int, settings: AppearanceSettings) -> Tensor:
+    """Draw an appearance for each image with torch's global generator of the CPU, and give it to its cells.
+
+    Args:
+        cells: (N, 4, S, S) float32 in [0, 1], red, green, blue, yellow; zero outside of masked cells.
+        bag: (N,) int64, the image of each cell.
+        bag_count: number of images.
+        settings: the ranges.
+
+    Returns:
+        the same shape and range; what was 0 in all channels still is.
+    """
+    inside = (cells.amax(1, keepdim=True) > 0).to(cells.dtype)
+    if settings.lost_channel > 0:
+        cells = _lose_channels(cells, bag, bag_count, settings.lost_channel)
+    if settings.blur > 0:
+        share = _of_cells((torch.rand(bag_count, 1) * 2 - 1) * settings.blur, bag, cells)
+        cells = (cells + share * (_blurred(cells) - cells)).clamp(0, 1)
+    if settings.gamma > 0:
+        cells = cells ** _of_cells(torch.exp(torch.randn(bag_count, 4) * settings.gamma), bag, cells)
+    if settings.gain > 0:
+        cells = (cells * _of_cells(torch.exp(torch.randn(bag_count, 4) * settings.gain), bag, cells)).clamp(0, 1)
+    if settings.noise > 0:
+        sd = _of_cells(torch.rand(bag_count, 4) * settings.noise, bag, cells)
+        cells = (cells + torch.randn_like(cells) * sd * cells.sqrt()).clamp(0, 1)
+    return cells * inside
+
+
+def _of_cells(drawn: Tensor, bag: Tensor, cells: Tensor) -> Tensor:
+    """(bags, channels or 1) -> what each cell gets, (N, channels or 1, 1, 1)."""
+    return drawn[bag.cpu()].to(cells.device, non_blocking=True)[:, :, None, None]
+
+
+def _lose_channels(cells: Tensor, bag: Tensor, bag_count: int, probability: float) -> Tensor:
+    """Cells of some images get the other channel in the place of red or yellow."""
+    drawn = torch.rand(bag_count)
+    lost = torch.where(drawn < probability, torch.where(drawn < probability / 2, RED, YELLOW), -1)
+    order = torch.arange(4).repeat(bag_count, 1)
+    order[lost == RED, RED], order[lost == YELLOW, YELLOW] = YELLOW, RED
+    order = order[bag.cpu()].to(cells.device, non_blocking=True)
+    return cells.gather(1, order[:, :, None, None].expand_as(cells))
+
+
+def _blurred(cells: Tensor) -> Tensor:
+    """(N, 4, S, S) through a Gaussian of :data:`BLUR_PX`."""
+    position = torch.arange(_TAPS, dtype=cells.dtype, device=cells.device) - _TAPS // 2
+    taps = torch.exp(-0.5 * (position / BLUR_PX) ** 2)
+    taps = (taps / taps.sum()).repeat(4, 1)
+    along = functional.conv2d(cells, taps[:, None, :, None], padding=(_TAPS // 2, 0), groups=4)
+    return functional.conv2d(along, taps[:, None, None, :], padding=(0, _TAPS // 2), groups=4)

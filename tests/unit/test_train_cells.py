@@ -302,7 +302,7 @@ def test_configs_name_existing_networks() -> None:
         chosen = CellTraining(**{**mini.classifier(network), "network": network.name})
         assert chosen.spec(ROOT / "weights" / "mini").input_size <= mini.crop_size
     continued = sorted((CONFIGS / "mini" / "continued").glob("*.json"))
-    assert {path.stem for path in continued} == {network.name for network in ensemble.networks}
+    assert {"cla_efficientnet", "dsa_densenet"} <= {path.stem for path in continued}
     for path in continued:
         values = read_json(path, 1)
         values.pop("schema")

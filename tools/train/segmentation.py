@@ -48,6 +48,7 @@ class SegmentationTraining:
         dice: weight of the soft Dice loss beside the cross-entropy. Dice makes a network decide where it cannot know; a low
             weight leaves the probabilities that the flooding of the labelling follows. Our choice.
         calibration_fields, calibration_seed: fresh fields on which the cut is chosen and the figures are measured.
+        distance_slope: as in :class:`hcpl_kernel.models.ensemble.SegmentationSpec`, of the cell network.
         weights_dtype: "float16" or "float32".
     """
 
@@ -66,6 +67,7 @@ class SegmentationTraining:
     dice: float = 1.0
     calibration_fields: int = 24
     calibration_seed: int = 10_000_000
+    distance_slope: float | None = None
     weights_dtype: str = "float16"
 
     def __post_init__(self) -> None:
@@ -146,9 +148,9 @@ def train_segmentation(settings: SegmentationTraining, work: Path, weights: Path
         WeightsError: if the weights to go on from are absent, or another network's.
     """
     starts = {which: Path(file) for which, file in settings.start.items()}
-    for which, file in starts.items():
-        if not file.is_file():
-            raise WeightsError(f"start: {file} is not there; expected the safetensors file of the {which} network")
+    for which, start in starts.items():
+        if not start.is_file():
+            raise WeightsError(f"start: {start} is not there; expected the safetensors file of the {which} network")
     paths = make_fields(settings.fields, work / "fields", processes)
     modules: dict[str, nn.Module] = {}
     seconds = {}
@@ -188,6 +190,7 @@ def train_segmentation(settings: SegmentationTraining, work: Path, weights: Path
             "architecture": settings.architecture,
             "kwargs": dict(settings.kwargs),
             "background_cut": cut if which == "cell" else None,
+            "distance_slope": settings.distance_slope if which == "cell" else None,
             "provenance": provenance,
         }
         publish_module(
@@ -225,5 +228,5 @@ def _calibration(settings: SegmentationTraining, trained: Mapping[str, nn.Module
     device = "cuda" if torch.cuda.is_available() else "cpu"
     segmentator = Segmentator(trained["nuclei"], trained["cell"], device)
     maps = segmentator.maps([field.image for field in fields], NETWORK_PIXEL_SIZE)
-    by_cut = calibrate(fields, maps)
+    by_cut = calibrate(fields, maps, settings.distance_slope)
     return {"fields": len(fields), "cut": choose_cut(by_cut), "by_cut": {str(c): scores for c, scores in by_cut.items()}}

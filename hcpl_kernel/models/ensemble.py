@@ -60,6 +60,9 @@ class SegmentationSpec:
         kwargs: passed on to the architecture.
         background_cut: where the background probability exceeds it, border and interior are set to 0, in [0, 1]; None
             keeps the published behaviour. Our choice, for small networks whose soft border tails would dilate the cells.
+        distance_slope: of the cell network: how much its interior falls with the distance from the nearest nucleus, in [0,
+            1] (`segmentation.distance_slope`); None keeps the published behaviour. Our choice, for small networks that do
+            not see where touching cells meet.
         sha256, trained, provenance: as in :class:`NetworkSpec`.
 
     Raises:
@@ -70,6 +73,7 @@ class SegmentationSpec:
     file: FileName
     kwargs: Arguments = dataclasses.field(default_factory=dict)
     background_cut: Share | None = None
+    distance_slope: Share | None = None
     sha256: Sha256 | None = None
     trained: Flag = False
     provenance: FreeForm = dataclasses.field(default_factory=dict)
@@ -286,6 +290,7 @@ def read_ensemble(folder: Path) -> Ensemble:
             _with_outputs(spec, f"networks[{position}]", values["networks"][position], len(classes))
             for position, spec in enumerate(document.networks)
         )
+        _check_segmentation(document.segmentation)
         if document.integrity.completeness is not None:
             _check_completeness(document.integrity.completeness)
     except SettingsError as error:
@@ -307,6 +312,19 @@ def read_ensemble(folder: Path) -> Ensemble:
     if calibration is None or calibration.fitted_with is not None:
         return ensemble
     return dataclasses.replace(ensemble, calibration=dataclasses.replace(calibration, fitted_with=ensemble.joined))
+
+
+def _check_segmentation(section: _Segmentation | None) -> None:
+    """Only cells grow from nuclei.
+
+    Raises:
+        SettingsError: if the nuclei's network has a distance slope.
+    """
+    if section is not None and section.nuclei.distance_slope is not None:
+        raise SettingsError(
+            f"segmentation.nuclei.distance_slope: found {section.nuclei.distance_slope}, expected none: it says how cells "
+            "grow from nuclei, so that only segmentation.cell has one"
+        )
 
 
 def read_values(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hcpl_kernel.errors import InputError
 from hcpl_kernel.runtime.devices import memory_format
 from hcpl_kernel.runtime.process_tuning import torch_threads
 from hcpl_kernel.segmentation._rescale import rescale
+from hcpl_kernel.segmentation.distance_slope import with_distance_slope
 
 # The networks were trained on images of 0.08 um per pixel reduced four times.
 NETWORK_PIXEL_SIZE = 0.32
@@ -40,6 +41,7 @@ class Segmentator:
         device: where the networks run; on a GPU they run in half precision.
         nuclei_background_cut, cell_background_cut: where the background probability exceeds it, border and interior
             are set to 0; None keeps the published behaviour (see `SegmentationSpec.background_cut`).
+        distance_slope: of the cell maps' interior, see :func:`with_distance_slope`; None keeps the published behaviour.
         padding: reflect 32 px before and `32 - n % 32` px after each axis, as the published code does on request; it
             gives any size and better borders. Without it, sizes must be multiples of 32 at the networks' resolution.
         side_by_side: both networks run at the same time, each on half of torch's threads. For networks that torch runs on
@@ -54,6 +56,7 @@ class Segmentator:
         device: str = "cpu",
         nuclei_background_cut: float | None = None,
         cell_background_cut: float | None = None,
+        distance_slope: float | None = None,
         padding: bool = True,
         side_by_side: bool = False,
     ) -> None:
@@ -62,6 +65,7 @@ class Segmentator:
         self.cell_net = cell_net.to(self.device).eval()
         self.nuclei_background_cut = nuclei_background_cut
         self.cell_background_cut = cell_background_cut
+        self.distance_slope = distance_slope
         self.padding = padding
         self.side_by_side = side_by_side
 
@@ -98,7 +102,13 @@ class Segmentator:
         Returns:
             Nuclei and cell maps, both (B, h, w, 3) uint8.
         """
-        batch = torch.from_numpy(inputs).to(self.device)
+        nuclei, cells = self._networks(torch.from_numpy(inputs).to(self.device))
+        if self.distance_slope is None:
+            return nuclei, cells
+        sloping = [with_distance_slope(*maps, self.distance_slope) for maps in zip(nuclei, cells, strict=True)]
+        return nuclei, np.stack(sloping)
+
+    def _networks(self, batch: Tensor) -> Maps:
         if not self.side_by_side:
             return self._nuclei(batch), self._cells(batch)
         with torch_threads(max(1, torch.get_num_threads() // 2)), ThreadPoolExecutor(1) as beside:

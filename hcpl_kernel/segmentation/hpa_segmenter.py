@@ -52,6 +52,7 @@ def make(request: SegmenterRequest) -> HpaNetworks:
             device=str(device),
             nuclei_background_cut=nuclei.background_cut,
             cell_background_cut=cell.background_cut,
+            distance_slope=cell.distance_slope,
             side_by_side=engine.shares_cores and device.type == "cpu",
         )
 

@@ -67,6 +67,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "another segmenter": (changed("segmentation", "cell", "architecture", to="x"), r"segmentation\.cell\.architecture: "),
     "cut above 1": (changed("segmentation", "cell", "background_cut", to=2), r"cell\.background_cut: found 2, expected"),
     "cut as text": (changed("segmentation", "cell", "background_cut", to="0.1"), r"background_cut: found \"0\.1\""),
+    "slope above 1": (changed("segmentation", "cell", "distance_slope", to=2), r"cell\.distance_slope: found 2, expected"),
+    "slope of nuclei": (changed("segmentation", "nuclei", "distance_slope", to=0.1), r"nuclei\.distance_slope: found 0\.1"),
     "kwargs is a list": (changed("segmentation", "cell", "kwargs", to=[]), r"segmentation\.cell\.kwargs: found \[\]"),
     "provenance is text": (changed("provenance", to="mine"), r"provenance: found \"mine\", expected an object"),
     # types

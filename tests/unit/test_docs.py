@@ -133,7 +133,7 @@ def desk(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     truth, rows, sample = [], [], ["ID,ImageWidth,ImageHeight,PredictionString"]
     suffixes = dict(zip(CHANNELS, ("_r", "_g", "_b", "_y"), strict=True))
-    for number, condition in enumerate(["control", "control", "drug", "drug"], 1):
+    for number, condition in enumerate(["control"] * 4 + ["drug"] * 4, 1):
         field = simulate_field(number, shape=(224, 224), pixel_size=0.32, bits=8)
         name = f"f{number}"
         for channel, folder_name, pixels in zip(CHANNELS, ("Cy5", "GFP", "DAPI", "TRITC"), field.image, strict=True):

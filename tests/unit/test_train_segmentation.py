@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.ensemble import SegmentationSpec
 from hcpl_kernel.models.manifest import read_manifest, sha256_of
 from hcpl_kernel.models.weights import load_into
@@ -19,7 +20,7 @@ from hcpl_kernel.simulation import simulate_field
 from tools.train.calibration import agreement, best_overlaps, calibrate, cut_maps
 from tools.train.publish import publish_module
 from tools.train.segmentation import SegmentationTraining, train_segmentation
-from tools.train.segmentation_augmentation import augment_intensity, turn
+from tools.train.segmentation_augmentation import augment_intensity, hide_seams, inner_borders, turn
 from tools.train.segmentation_data import CELL_PLANE, Crops, FieldSettings, make_fields
 from tools.train.segmentation_targets import class_targets
 
@@ -86,6 +87,58 @@ def test_symmetries_and_augmentation_keep_shape_and_range() -> None:
         assert changed.min() >= 0 and changed.max() <= 1
 
 
+def carpet() -> tuple[np.ndarray, np.ndarray]:
+    """Two bright cells that meet at a dark line in the middle, with background above them: image and classes."""
+    cells = np.zeros((48, 48), np.int32)
+    cells[12:, :24], cells[12:, 24:] = 1, 2
+    image = np.repeat(np.where(cells > 0, np.float32(0.6), np.float32(0))[None], 3, axis=0)
+    image[:, 12:, 22:26] = 0.1
+    return image, class_targets(cells, radius=2)
+
+
+def test_inner_borders_are_those_between_two_cells() -> None:
+    inner = inner_borders(carpet()[1])
+    assert inner[20:, 22:26].all()
+    assert not inner[:14].any() and not inner[:, :20].any() and not inner[:, 28:].any()
+
+
+def test_hidden_seams_are_as_bright_as_the_cells_beside_them() -> None:
+    image, classes = carpet()
+    hidden = np.stack([hide_seams(image, classes, np.random.default_rng(seed)) for seed in range(20)])
+    seams = hidden[:, :2, 30:, 23:25]
+    assert seams.min() > 0.099 and seams.max() == pytest.approx(0.6)
+    assert seams.mean() > 0.3, "most of a seam is fainter"
+    assert np.array_equal(hidden[:, 2], np.repeat(image[2:], 20, axis=0)), "nuclei stay as they are"
+    assert np.array_equal(hidden[:, :, :12], np.repeat(image[None, :, :12], 20, axis=0)), "the background stays as it is"
+
+
+def test_a_field_without_touching_cells_has_no_seams_to_hide() -> None:
+    image, _ = carpet()
+    for classes in (np.zeros((48, 48), np.uint8), np.full((48, 48), 1, np.uint8)):
+        assert hide_seams(image, classes, np.random.default_rng(0)) is image
+
+
+def test_a_field_draws_its_pixel_size() -> None:
+    settings = FieldSettings(pixel_sizes=(0.25, 0.42))
+    sizes = [settings.pixel_size(seed) for seed in range(50)]
+    assert 0.25 <= min(sizes) < 0.27 and 0.39 < max(sizes) <= 0.42
+    assert sizes == [settings.pixel_size(seed) for seed in range(50)]
+    assert FieldSettings().pixel_size(7) == pytest.approx(0.32)
+    with pytest.raises(SettingsError, match="pixel_sizes"):
+        FieldSettings(pixel_sizes=(0.4, 0.3))
+
+
+def test_of_several_places_the_one_with_the_longest_inner_borders_is_taken(tmp_path: Path) -> None:
+    field = np.zeros((5, 128, 128), np.uint8)
+    field[CELL_PLANE, 80:, 80:] = carpet()[1]
+    np.save(tmp_path / "field.npy", field)
+    borders = [
+        sum((crop == 1).sum() for crop in Crops([tmp_path / "field.npy"], "cell", 64, 8, 1, tries).batch(0, 0)[1])
+        for tries in (1, 4)
+    ]
+    assert borders[1] > 1.5 * borders[0]
+
+
 def test_fields_are_made_once_and_crops_are_a_function_of_the_step(tmp_path: Path) -> None:
     paths = make_fields(FIELDS, tmp_path, processes=1)
     stamp = paths[0].stat().st_mtime_ns
@@ -131,6 +184,42 @@ def test_the_stage_learns_calibrates_and_publishes(tmp_path: Path) -> None:
     load_into(net, tmp_path / "weights" / "c.safetensors", manifest["c.safetensors"].sha256)
 
 
+def test_a_network_learns_on_from_its_start_and_the_other_is_kept(tmp_path: Path) -> None:
+    spec = SegmentationSpec("mini_unet", "x.safetensors", {"width": 8})
+    for which in ("n", "c"):
+        publish_module(
+            tmp_path / "start", f"{which}.safetensors", build_segmentation(spec), "float32", ("segmentation", which), {}
+        )
+    start = {"nuclei": str(tmp_path / "start" / "n.safetensors"), "cell": str(tmp_path / "start" / "c.safetensors")}
+    settings = SegmentationTraining(
+        architecture="mini_unet",
+        kwargs={"width": 8},
+        files={"nuclei": "n.safetensors", "cell": "c.safetensors"},
+        nuclei=None,
+        cell={"steps": 1, "learning_rate": 1e-4, "accelerator": "cpu"},  # type: ignore[arg-type]
+        start=start,
+        fields=FIELDS,
+        crop=64,
+        batch=1,
+        calibration_fields=1,
+        weights_dtype="float32",
+    )
+    train_segmentation(settings, tmp_path / "work", tmp_path / "weights", None, processes=1)
+    manifest = read_manifest(tmp_path / "weights")
+    assert set(manifest) == {"c.safetensors"}, "only what was trained is published"
+    before, after = build_segmentation(spec), build_segmentation(spec)
+    load_into(before, Path(start["cell"]), None)
+    load_into(after, tmp_path / "weights" / "c.safetensors", None)
+    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
+        assert torch.allclose(old, new, atol=1e-3), name
+
+    with pytest.raises(WeightsError, match="absent.safetensors"):
+        gone = dataclasses.replace(settings, start=start | {"cell": str(tmp_path / "absent.safetensors")})
+        train_segmentation(gone, tmp_path / "work", tmp_path / "weights", None, processes=1)
+    with pytest.raises(SettingsError, match="nuclei"):
+        dataclasses.replace(settings, start={"cell": start["cell"]})
+
+
 def test_publishing_enters_hash_and_provenance_in_the_ensemble(tmp_path: Path) -> None:
     source = CONFIGS.parents[2] / "weights" / "mini" / "ensemble.json"
     (tmp_path / "ensemble.json").write_text(source.read_text())
@@ -148,7 +237,7 @@ def test_publishing_enters_hash_and_provenance_in_the_ensemble(tmp_path: Path) -
         publish_module(tmp_path, "x.safetensors", net, "int8", ("segmentation", "cell"), changes)
 
 
-@pytest.mark.parametrize("name", ["mini/segmentation.json", "full/segmentation.json"])
+@pytest.mark.parametrize("name", ["mini/segmentation.json", "mini/continued_segmentation.json", "full/segmentation.json"])
 def test_configs_are_valid(name: str) -> None:
     values = read_json(CONFIGS / name, 1)
     values.pop("schema")

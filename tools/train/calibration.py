@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hcpl_kernel import segmentation
 from hcpl_kernel.scoring.labelled import shared_pixels
+from hcpl_kernel.segmentation.distance_slope import with_distance_slope
 from hcpl_kernel.simulation import SimulatedField
 
 CUTS = (None, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -76,20 +77,25 @@ def cut_maps(maps: NDArray[np.uint8], cut: float | None) -> NDArray[np.uint8]:
 
 
 def calibrate(
-    fields: Sequence[SimulatedField], maps: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+    fields: Sequence[SimulatedField],
+    maps: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    slope: float | None = None,
 ) -> dict[float | None, dict[str, float]]:
     """Agreement of the labelled maps with the truth for every cut of the cell maps.
 
     Args:
         fields: at 0.32 um per pixel.
-        maps: nuclei and cell map of each, made without a cut.
+        maps: nuclei and cell map of each, made without a cut and a slope.
+        slope: of the interior after the cut (`with_distance_slope`).
 
     Returns:
         cut -> {"iou_0.6": ..., "mean": over `THRESHOLDS`}. Cells less than half visible are left out on both sides.
     """
     results: dict[float | None, dict[str, float]] = {}
     for cut in CUTS:
-        founds = [_label(nuclei, cut_maps(cell, cut), field) for field, (nuclei, cell) in zip(fields, maps, strict=True)]
+        founds = [
+            _label(nuclei, cut_maps(cell, cut), slope, field) for field, (nuclei, cell) in zip(fields, maps, strict=True)
+        ]
         pairs = zip(fields, founds, strict=True)
         counted = [countable(field.cells, np.flatnonzero(field.truth) + 1, found) for field, found in pairs]
         truths, founds = [truth for truth, _ in counted], [found for _, found in counted]
@@ -105,5 +111,9 @@ def choose_cut(by_cut: Mapping[float | None, Mapping[str, float]]) -> float | No
     return min(good, default=None)
 
 
-def _label(nuclei: NDArray[np.uint8], cell: NDArray[np.uint8], field: SimulatedField) -> NDArray[np.int32]:
+def _label(
+    nuclei: NDArray[np.uint8], cell: NDArray[np.uint8], slope: float | None, field: SimulatedField
+) -> NDArray[np.int32]:
+    if slope is not None:
+        cell = with_distance_slope(nuclei, cell, slope)
     return segmentation.label_cells(nuclei, cell, output_shape=field.cells.shape)[1]

@@ -265,6 +265,7 @@ def _segmenter(source: CellSource, masks: Path | None) -> Segmenter:
             device=source.device,
             nuclei_background_cut=nuclei.background_cut,
             cell_background_cut=cell.background_cut,
+            distance_slope=cell.distance_slope,
         )
 
     return HpaNetworks(load, None, source.pixel_size)

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.ensemble import Architecture, SegmentationSpec
+from hcpl_kernel.models.manifest import sha256_of
+from hcpl_kernel.models.weights import load_into
 from hcpl_kernel.runtime.atomic import atomic_open
 from hcpl_kernel.segmentation import Segmentator, build_segmentation
 from hcpl_kernel.segmentation.hpa_networks import MEAN, NETWORK_PIXEL_SIZE, STD
@@ -35,26 +37,37 @@ class SegmentationTraining:
     Attributes:
         architecture, kwargs: as in :class:`hcpl_kernel.models.ensemble.SegmentationSpec`.
         files: weights file of each network.
-        nuclei, cell: how each is trained.
+        nuclei, cell: how each is trained; None keeps the network that `start` names.
+        start: safetensors file of a network ("nuclei", "cell"), trained before, from which it learns on; a network without
+            one starts at random.
         fields: what they are trained on.
         crop: side of the training crops, px at 0.32 um.
         batch: crops per step and device.
+        tries, hidden_seams: as in :class:`Crops`.
         class_weights: of background, border, interior in the cross-entropy. Our choice.
+        dice: weight of the soft Dice loss beside the cross-entropy. Dice makes a network decide where it cannot know; a low
+            weight leaves the probabilities that the flooding of the labelling follows. Our choice.
         calibration_fields, calibration_seed: fresh fields on which the cut is chosen and the figures are measured.
+        distance_slope: as in :class:`hcpl_kernel.models.ensemble.SegmentationSpec`, of the cell network.
         weights_dtype: "float16" or "float32".
     """
 
     architecture: Architecture
     files: Mapping[str, str]
-    nuclei: RunSettings
-    cell: RunSettings
+    nuclei: RunSettings | None
+    cell: RunSettings | None
     fields: FieldSettings = FieldSettings()
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    start: Mapping[str, str] = dataclasses.field(default_factory=dict)
     crop: int = 256
     batch: int = 8
+    tries: int = 1
+    hidden_seams: float = 0.0
     class_weights: tuple[float, float, float] = (1.0, 2.0, 1.0)
+    dice: float = 1.0
     calibration_fields: int = 24
     calibration_seed: int = 10_000_000
+    distance_slope: float | None = None
     weights_dtype: str = "float16"
 
     def __post_init__(self) -> None:
@@ -64,6 +77,15 @@ class SegmentationTraining:
         object.__setattr__(self, "class_weights", tuple(self.class_weights))
         if set(self.files) != set(NETWORKS):
             raise SettingsError(f"files: expected the keys {NETWORKS}, found {tuple(self.files)}")
+        absent = [which for which in NETWORKS if getattr(self, which) is None and which not in self.start]
+        if absent or not set(self.start) <= set(NETWORKS):
+            untrained = ", ".join(absent) or "none"
+            raise SettingsError(
+                f"start: expected a file for each network that is not trained ({untrained}) and no keys but {NETWORKS}, "
+                f"found {tuple(self.start)}"
+            )
+        if self.tries < 1 or not 0 <= self.hidden_seams <= 1 or self.dice < 0:
+            raise SettingsError("tries must be positive, hidden_seams in [0, 1], dice not negative")
         if self.crop % 32 or not 32 <= self.crop <= self.fields.size:
             raise SettingsError(f"crop {self.crop}, expected a multiple of 32 up to the fields' {self.fields.size} px")
 
@@ -73,13 +95,14 @@ class SegmentationTraining:
 
 
 class SegmentationTask:
-    """One of the two networks on its crops; cross-entropy plus soft Dice of border and interior (our choice)."""
+    """One of the two networks on its crops; cross-entropy plus weighted soft Dice of border and interior (our choice)."""
 
-    def __init__(self, module: nn.Module, crops: Crops, class_weights: tuple[float, float, float], identity: Any) -> None:
+    def __init__(self, module: nn.Module, crops: Crops, settings: SegmentationTraining, identity: Any) -> None:
         self.module = module
         self.identity = identity
         self._crops = crops
-        self._weights = torch.tensor(class_weights)
+        self._weights = torch.tensor(settings.class_weights)
+        self._dice = settings.dice
 
     def batch(self, step: int, rank: int, world: int) -> tuple[Tensor, Tensor]:
         """Standardised crops (B, 3, s, s) and classes (B, s, s) int64."""
@@ -88,12 +111,12 @@ class SegmentationTask:
         return inputs.contiguous(memory_format=torch.channels_last), torch.from_numpy(classes)
 
     def losses(self, module: nn.Module, batch: tuple[Tensor, Tensor], device: torch.device) -> dict[str, Tensor]:
-        """Cross-entropy, Dice and their sum."""
+        """Cross-entropy, Dice and their weighted sum."""
         images, classes = batch
         logits = module(images).float()
         entropy = functional.cross_entropy(logits, classes, weight=self._weights.to(logits.device))
         dice = dice_loss(logits, classes)
-        return {"loss": entropy + dice, "entropy": entropy, "dice": dice}
+        return {"loss": entropy + self._dice * dice, "entropy": entropy, "dice": dice}
 
 
 def dice_loss(logits: Tensor, classes: Tensor) -> Tensor:
@@ -120,51 +143,81 @@ def train_segmentation(settings: SegmentationTraining, work: Path, weights: Path
         only: train just the "nuclei" or the "cell" network, without calibration and publishing; two processes can so
             share the work. None trains what is left of both and finishes.
         processes: that make the fields.
+
+    Raises:
+        WeightsError: if the weights to go on from are absent, or another network's.
     """
+    starts = {which: Path(file) for which, file in settings.start.items()}
+    for which, start in starts.items():
+        if not start.is_file():
+            raise WeightsError(f"start: {start} is not there; expected the safetensors file of the {which} network")
     paths = make_fields(settings.fields, work / "fields", processes)
-    trained: dict[str, nn.Module] = {}
+    modules: dict[str, nn.Module] = {}
     seconds = {}
     for which in NETWORKS if only is None else (only,):
-        run: RunSettings = getattr(settings, which)
-        torch.manual_seed(run.seed)
+        run: RunSettings | None = getattr(settings, which)
+        if run is not None:
+            torch.manual_seed(run.seed)
         module = build_segmentation(settings.spec(which))
-        crops = Crops(paths, which, settings.crop, settings.batch, run.seed)
-        identity = {
-            "architecture": settings.architecture,
-            "kwargs": dict(settings.kwargs),
-            "network": which,
-            "fields": dataclasses.asdict(settings.fields),
-            "crop": settings.crop,
-            "batch": settings.batch,
-            "class_weights": settings.class_weights,
-        }
-        seconds[which] = fit(SegmentationTask(module, crops, settings.class_weights, identity), run, work / which)["seconds"]
-        trained[which] = module.cpu()
+        if which in starts:
+            load_into(module, starts[which], None)
+        if run is not None:
+            crops = Crops(paths, which, settings.crop, settings.batch, run.seed, settings.tries, settings.hidden_seams)
+            task = SegmentationTask(module, crops, settings, _identity(settings, which))
+            seconds[which] = fit(task, run, work / which)["seconds"]
+        modules[which] = module.cpu()
     if only is not None:
         return
-    figures = _calibration(settings, trained)
+    figures = _calibration(settings, modules)
     with atomic_open(work / "calibration.json") as file:
         json.dump(figures, file, indent=2)
     cut = figures["cut"]
-    for which, module in trained.items():
+    for which, trained_for in seconds.items():
         run = getattr(settings, which)
         provenance = {
             "licence": "Apache-2.0",
-            "data": f"{settings.fields.count} simulated fields of {settings.fields.size} px at {NETWORK_PIXEL_SIZE} um, "
-            f"seeds from {settings.fields.first_seed}",
+            "data": f"{settings.fields.count} simulated fields of {settings.fields.size} px at "
+            f"{_range(settings.fields.pixel_sizes)} um, seeds from {settings.fields.first_seed}",
             "training": f"{run.steps} steps of {settings.batch} crops of {settings.crop} px, {run.precision}, seed "
-            f"{run.seed}, {seconds[which] / 60:.1f} min, {run.threads} thread(s), {platform.machine()}",
+            f"{run.seed}, {trained_for / 60:.1f} min, {run.threads} thread(s), {platform.machine()}",
             "figures": f"{figures['fields']} fresh simulated fields (seeds from {settings.calibration_seed}): "
             f"TP/(TP+FP+FN) at IoU 0.6 {figures['by_cut'][str(cut)]['iou_0.6']:.3f} with the cut {cut}, "
             f"{figures['by_cut']['None']['iou_0.6']:.3f} without",
         }
+        if which in starts:
+            provenance["start"] = f"{starts[which].name}, sha256 {sha256_of(starts[which])}"
         changes = {
             "architecture": settings.architecture,
             "kwargs": dict(settings.kwargs),
             "background_cut": cut if which == "cell" else None,
+            "distance_slope": settings.distance_slope if which == "cell" else None,
             "provenance": provenance,
         }
-        publish_module(weights, settings.files[which], module, settings.weights_dtype, ("segmentation", which), changes)
+        publish_module(
+            weights, settings.files[which], modules[which], settings.weights_dtype, ("segmentation", which), changes
+        )
+
+
+def _range(limits: tuple[float, float]) -> str:
+    low, high = limits
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _identity(settings: SegmentationTraining, which: str) -> dict[str, Any]:
+    """What the training of a network depends on besides its run."""
+    identity = {
+        "architecture": settings.architecture,
+        "kwargs": dict(settings.kwargs),
+        "network": which,
+        "fields": dataclasses.asdict(settings.fields),
+        "crop": settings.crop,
+        "batch": settings.batch,
+        "tries": settings.tries,
+        "hidden_seams": settings.hidden_seams,
+        "class_weights": settings.class_weights,
+        "dice": settings.dice,
+    }
+    return identity | ({"start": sha256_of(Path(settings.start[which]))} if which in settings.start else {})
 
 
 def _calibration(settings: SegmentationTraining, trained: Mapping[str, nn.Module]) -> dict[str, Any]:
@@ -175,5 +228,5 @@ def _calibration(settings: SegmentationTraining, trained: Mapping[str, nn.Module
     device = "cuda" if torch.cuda.is_available() else "cpu"
     segmentator = Segmentator(trained["nuclei"], trained["cell"], device)
     maps = segmentator.maps([field.image for field in fields], NETWORK_PIXEL_SIZE)
-    by_cut = calibrate(fields, maps)
+    by_cut = calibrate(fields, maps, settings.distance_slope)
     return {"fields": len(fields), "cut": choose_cut(by_cut), "by_cut": {str(c): scores for c, scores in by_cut.items()}}

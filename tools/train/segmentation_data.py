@@ -16,7 +16,7 @@ from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from hcpl_kernel.segmentation.hpa_networks import CELL_CHANNELS, NETWORK_PIXEL_SIZE
 from hcpl_kernel.simulation import simulate_field
-from tools.train.segmentation_augmentation import augment_intensity, turn
+from tools.train.segmentation_augmentation import augment_intensity, hide_seams, inner_borders, turn
 from tools.train.segmentation_targets import class_targets
 
 NUCLEI_PLANE, CELL_PLANE = 3, 4
@@ -28,16 +28,29 @@ class FieldSettings:
 
     Attributes:
         count: number of fields.
-        size: their side, px at 0.32 um.
+        size: their side, px.
+        pixel_sizes: um per pixel, (lowest, highest); each field draws its own, log-uniformly. The networks' is 0.32: a
+            larger one shows smaller cells.
         first_seed: the fields are those of the seeds from here on.
         nuclei_radius, cell_radius: width of the border class, px (`class_targets`). Our choice.
     """
 
     count: int = 400
     size: int = 512
+    pixel_sizes: tuple[float, float] = (NETWORK_PIXEL_SIZE, NETWORK_PIXEL_SIZE)
     first_seed: int = 0
     nuclei_radius: int = 1
     cell_radius: int = 2
+
+    def __post_init__(self) -> None:
+        low, high = self.pixel_sizes
+        object.__setattr__(self, "pixel_sizes", (low, high))
+        if not 0 < low <= high:
+            raise SettingsError(f"fields.pixel_sizes {self.pixel_sizes}, expected (lowest, highest), both positive")
+
+    def pixel_size(self, seed: int) -> float:
+        """um per pixel of the field of a seed."""
+        return float(np.exp(np.random.default_rng([seed, 1]).uniform(*np.log(self.pixel_sizes))))
 
 
 def make_fields(settings: FieldSettings, folder: Path, processes: int) -> list[Path]:
@@ -51,6 +64,7 @@ def make_fields(settings: FieldSettings, folder: Path, processes: int) -> list[P
     """
     folder.mkdir(parents=True, exist_ok=True)
     values = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("count", "first_seed")}
+    values["pixel_sizes"] = list(settings.pixel_sizes)
     note = folder / "settings.json"
     if note.is_file() and json.loads(note.read_text()) != values:
         raise SettingsError(f"{folder} holds fields of the settings {note.read_text().strip()}, expected {values}")
@@ -66,7 +80,7 @@ def make_fields(settings: FieldSettings, folder: Path, processes: int) -> list[P
 
 
 def _make_field(settings: FieldSettings, seed: int, path: Path) -> None:
-    field = simulate_field(seed, (settings.size, settings.size), NETWORK_PIXEL_SIZE)
+    field = simulate_field(seed, (settings.size, settings.size), settings.pixel_size(seed))
     planes = [
         *field.image[list(CELL_CHANNELS)],
         class_targets(field.nuclei, settings.nuclei_radius),
@@ -86,6 +100,8 @@ class Crops:
         size: side of a crop, px; a multiple of 32.
         count: crops per batch.
         seed: of the choice and the augmentation.
+        tries: so many places are drawn for a crop; the one with the longest borders between cells is taken.
+        hidden_seams: share of the crops in which these borders are made fainter (`hide_seams`).
     """
 
     paths: list[Path]
@@ -93,6 +109,8 @@ class Crops:
     size: int
     count: int
     seed: int
+    tries: int = 1
+    hidden_seams: float = 0.0
 
     def batch(self, step: int, rank: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The inputs `(count, 3, size, size)` in [0, 1] and the classes `(count, size, size)` of a step."""
@@ -101,10 +119,19 @@ class Crops:
         return np.stack(images), np.stack(classes).astype(np.int64)
 
     def _crop(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        field = np.load(self.paths[rng.integers(len(self.paths))], mmap_mode="r")
-        top, left = (int(rng.integers(n - self.size + 1)) for n in field.shape[1:])
-        tile = turn(field[:, top : top + self.size, left : left + self.size], int(rng.integers(8)))
-        image = augment_intensity(tile[:3].astype(np.float32) / np.float32(255), rng)
+        tiles = [self._tile(rng) for _ in range(self.tries)]
+        tile = tiles[0] if self.tries == 1 else max(tiles, key=lambda t: np.count_nonzero(inner_borders(t[CELL_PLANE])))
+        tile = turn(tile, int(rng.integers(8)))
+        image = tile[:3].astype(np.float32) / np.float32(255)
+        if self.hidden_seams > 0 and rng.random() < self.hidden_seams:
+            image = hide_seams(image, np.ascontiguousarray(tile[CELL_PLANE]), rng)
+        image = augment_intensity(image, rng)
         if self.which == "nuclei":
             return np.repeat(image[2:], 3, axis=0), tile[NUCLEI_PLANE]
         return image, tile[CELL_PLANE]
+
+    def _tile(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """A part of a field, (5, size, size)."""
+        field = np.load(self.paths[rng.integers(len(self.paths))], mmap_mode="r")
+        top, left = (int(rng.integers(n - self.size + 1)) for n in field.shape[1:])
+        return np.array(field[:, top : top + self.size, left : left + self.size])

@@ -151,6 +151,12 @@ class Predictor:
         return self._engine.precision
 
     @property
+    def shortfalls(self) -> list[str]:
+        """What of the network failed and was replaced by something slower; a sentence each."""
+        parts = (self._engine, *self._network.modules())
+        return [text for part in parts if isinstance(text := getattr(part, "shortfall", None), str)]
+
+    @property
     def lanes(self) -> int:
         """How many batches are computed at the same time."""
         return len(self._lanes)

@@ -281,8 +281,12 @@ class NetworkPasses:
                 for predictor in predictors:
                     predictor.views = views or self._settings.views or spec.views
                 left = [working for working in missing if working not in finished]
-                with self._attempts.working("network", spec.name):
-                    self._predict_on(predictors, spec, views, left, progress, finished)
+                try:
+                    with self._attempts.working("network", spec.name):
+                        self._predict_on(predictors, spec, views, left, progress, finished)
+                finally:
+                    for text in (text for predictor in predictors for text in predictor.shortfalls):
+                        self._report.degrade(f"network {spec.name}: {text}")
                 return predictors
             except DeviceLost as lost:
                 devices = other_devices(lost.device, self.networks.devices)

@@ -188,6 +188,14 @@ def against_base(device: torch.device, rounds: int, clock: Callable[[], float]) 
     return rows
 
 
+def machine_name(device: torch.device) -> str:
+    """The GPU and its compute capability, or the processor and the threads of torch."""
+    if device.type == "cuda":
+        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
+        return f"{torch.cuda.get_device_name(device)} (capability {capability})"
+    return f"{processor()}, {torch.get_num_threads()} threads"
+
+
 def processor() -> str:
     """The name of the CPU."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if platform.system() == "Linux" else []
@@ -204,6 +212,7 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="count the thread's CPU time; with --threads 1")
     parser.add_argument("--markdown", type=Path, help="append the tables to this file")
     parser.add_argument("--sides", type=int, nargs="+", default=(), metavar="PX", help="only planes of these sides")
+    parser.add_argument("--no-clh", dest="clh", action="store_false", help="without the full-size CLH")
     parser.add_argument("--bytes", action="store_true", help="print the bytes that are moved per plane, and measure nothing")
     options = parser.parse_args()
     if options.bytes:
@@ -214,10 +223,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     clock = time.thread_time if options.cpu_time else time.perf_counter
-    machine = f"{processor()}, {options.threads} threads"
-    if device.type == "cuda":
-        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
-        machine = f"{torch.cuda.get_device_name(device)} (capability {capability})"
+    machine = machine_name(device)
     what = "CPU time" if options.cpu_time else "wall time"
     title = f"## {machine}, {what}, torch {torch.__version__}, {options.rounds} rounds, {date.today()}"
     print(title)
@@ -226,7 +232,7 @@ def main() -> None:
         "",
         *against_kymatio(device, options.rounds, clock, options.sides),
         "",
-        *against_base(device, options.rounds, clock),
+        *(against_base(device, options.rounds, clock) if options.clh else ()),
         "",
     ]
     if options.markdown:

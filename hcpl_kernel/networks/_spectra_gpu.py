@@ -57,7 +57,7 @@ def fold_kernel(  # type: ignore[no-untyped-def]
     for angle in range(angles):
         real = tl.full((SIGNALS, POSITIONS), 0.0, tl.float32)
         imaginary = tl.full((SIGNALS, POSITIONS), 0.0, tl.float32)
-        for down in tl.static_range(FACTOR):
+        for down in range(FACTOR):
             for right in tl.static_range(FACTOR):
                 row = position // low_columns + down * low_rows
                 column = position % low_columns + right * low_columns

@@ -22,7 +22,7 @@ STEPS = (
     ),
     (
         "-m hcpl_kernel bench --weights weights/full --project h200,t4x2,p100 --json bench_gpu.json",
-        "-m hcpl_kernel bench --weights weights/mini --size 256 --json /dev/null",
+        "-m hcpl_kernel bench --weights weights/mini --size 256",
     ),
 )
 """Each program as it runs on a GPU, and in a trial."""

@@ -36,7 +36,7 @@ def predict(
     time_limit: float | str | None = None,
     limit: int | None = None,
     device: str = "auto",
-    engine: str = "torch",
+    engine: str = "auto",
     views: int | None = None,
     part: Part | str | None = None,
     cluster: str | None = None,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hcpl_kernel.engines import ENGINES
+from hcpl_kernel.engines import AUTO, ENGINES
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.runtime.paths import check_output, check_work
 
@@ -66,7 +66,8 @@ class PredictSettings:
         time_limit: seconds, or a text such as "8h30m"; counted from the start that the run is told; None for no limit.
         limit: only the first so many fields are predicted, None for all.
         device: "auto", "cpu", "cuda", "cuda:0,1", ...
-        engine: what runs the forward passes, the segmentation networks' included.
+        engine: what runs the forward passes, the segmentation networks' included; "auto" is torch, which compiles networks
+            for a GPU where that pays back.
         views: test-time views of each cell (1, 2, 4 or 8), None for what each network's spec says.
         part: only this share of the fields is predicted, also as text "I/N"; None for all. `hcpl assemble` joins them.
         cluster: address of a Ray cluster that computes: "auto", "local" or "HOST:PORT"; None for this machine.
@@ -98,7 +99,7 @@ class PredictSettings:
     time_limit: float | None = None
     limit: int | None = None
     device: str = "auto"
-    engine: str = "torch"
+    engine: str = AUTO
     views: int | None = None
     part: Part | None = None
     cluster: str | None = None

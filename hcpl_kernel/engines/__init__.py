@@ -20,8 +20,18 @@ _ENGINES = {
     "onnx": ("onnx_engine", "OnnxEngine"),
     "compiled": ("compiled_engine", "CompiledEngine"),
 }
-ENGINES = tuple(_ENGINES)
+AUTO = "auto"
+"""Torch, which on a GPU compiles the networks for which that pays back (`pipeline/compiling.py`)."""
+CONTAINED = "compiled where it works"
+"""What `auto` computes such a network with."""
+_CHOSEN = {AUTO: _ENGINES["torch"], CONTAINED: ("compiled_engine", "ContainedEngine")}
+ENGINES = (AUTO, *_ENGINES)
 """The names that `--engine` takes."""
+
+
+def keyed(name: str) -> str:
+    """The engine whose results are equal to those of the given one, but for rounding: `auto` is torch."""
+    return "torch" if name == AUTO else name
 
 
 def get_engine(name: str) -> Engine:
@@ -30,10 +40,11 @@ def get_engine(name: str) -> Engine:
     Raises:
         SettingsError: for a name that is not in :data:`ENGINES`.
     """
-    if name not in _ENGINES:
+    engines = _CHOSEN | _ENGINES
+    if name not in engines:
         near = difflib.get_close_matches(name, ENGINES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise SettingsError(f"engine is {name!r}, expected one of {', '.join(ENGINES)}{hint}")
-    module, kind = _ENGINES[name]
+    module, kind = engines[name]
     engine: Engine = getattr(import_module(f"{__name__}.{module}"), kind)()
     return engine

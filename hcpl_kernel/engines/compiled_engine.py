@@ -6,6 +6,8 @@ A CLH stays eager: it hooks its fusion blocks onto its base at every pass, which
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from types import FunctionType, MethodType
 
 import torch
 from torch import Tensor
@@ -15,15 +17,17 @@ from hcpl_kernel.engines.torch_engine import TorchClassifier, TorchEngine
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.clh import CellHybridNet
-from hcpl_kernel.runtime.devices import memory_format
+from hcpl_kernel.runtime.allocation import is_out_of_memory
+from hcpl_kernel.runtime.devices import TRITON_CAPABILITY, memory_format
 
-LEAST_CAPABILITY = (7, 0)
-"""Of a GPU, below which Triton, in which torch.compile writes its kernels, makes none: not for a P100 (6.0)."""
 COMPILERS = ("g++", "clang++", "c++")
 """One of these is needed on a CPU."""
 _TRIED = 16
 """Cells of the batch that a network is compiled with; the kernels take larger ones, too. Fewer, of a small shard, compile
 once more when they come first: torch chooses other convolutions for them."""
+_AGREEMENT = 0.02
+"""What compiled descriptors may differ from eager ones by, relative: roundings of float16 make it a few thousandths (our
+choice)."""
 
 
 class CompiledEngine(TorchEngine):
@@ -36,7 +40,7 @@ class CompiledEngine(TorchEngine):
         """See :class:`hcpl_kernel.engines.base.Engine`."""
         if device.type == "cuda":
             capability = torch.cuda.get_device_capability(device)
-            if capability < LEAST_CAPABILITY:
+            if capability < TRITON_CAPABILITY:
                 raise SettingsError(
                     f"the engine compiled needs a GPU of compute capability 7.0 or newer; {device}, "
                     f"{torch.cuda.get_device_name(device)}, has {'.'.join(map(str, capability))}; use --engine torch"
@@ -56,21 +60,34 @@ class CompiledEngine(TorchEngine):
             with torch.inference_mode():
                 classifier.descriptors(torch.zeros(_TRIED, 4, input_size, input_size, device=device))
         except Exception as error:  # noqa: BLE001 - the compiler's own errors have no common class
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise SettingsError(f"torch.compile failed on {network.spec.name}: {reason}; use --engine torch") from error
+            raise SettingsError(
+                f"torch.compile failed on {network.spec.name}: {_first(error)}; use --engine torch"
+            ) from error
         return classifier
 
 
-class _Classifier(TorchClassifier):
-    """A classifier whose descriptors come from compiled kernels; the first call compiles."""
+class ContainedEngine(CompiledEngine):
+    """The same where nobody asked for it: a network that cannot be compiled runs eagerly, and says so."""
 
-    def __init__(self, network: CellNetwork, device: torch.device, precision: str) -> None:
-        super().__init__(network, device, precision)
+    name = "compiled where it works"
+
+    def classifier(self, network: CellNetwork, device: torch.device, input_size: int) -> CompiledClassifier:
+        """See :class:`hcpl_kernel.engines.base.Engine`; whatever compiling raises is kept."""
+        if isinstance(network, CellHybridNet):
+            return super().classifier(network, device, input_size)
+        classifier = _Contained(network, device, self.precision(device))
+        classifier.compare(torch.rand(_TRIED, 4, input_size, input_size, generator=torch.Generator().manual_seed(0)))
+        return classifier
+
+
+class _Compiled:
+    """The descriptors of an eager classifier from kernels that the first call compiles."""
+
+    def __init__(self, eager: Callable[[Tensor], Tensor], device: torch.device) -> None:
         self._layout = memory_format(device)
-        self._compiled = torch.compile(super().descriptors)
+        self._compiled = torch.compile(_with_own_code(eager))
 
-    def descriptors(self, cells: Tensor) -> Tensor:
-        """See :class:`hcpl_kernel.engines.base.CompiledClassifier`."""
+    def __call__(self, cells: Tensor) -> Tensor:
         count = len(cells)
         if count == 1:  # for which other kernels would be compiled
             cells = torch.cat([cells, cells])
@@ -78,3 +95,69 @@ class _Classifier(TorchClassifier):
         torch._dynamo.maybe_mark_dynamic(cells, 0)
         found: Tensor = self._compiled(cells)
         return found[:count]
+
+
+class _Classifier(TorchClassifier):
+    """A classifier whose descriptors are compiled."""
+
+    def __init__(self, network: CellNetwork, device: torch.device, precision: str) -> None:
+        super().__init__(network, device, precision)
+        self._compiled = _Compiled(super().descriptors, device)
+
+    def descriptors(self, cells: Tensor) -> Tensor:
+        """See :class:`hcpl_kernel.engines.base.CompiledClassifier`."""
+        return self._compiled(cells)
+
+
+class _Contained(TorchClassifier):
+    """A classifier that is compiled for as long as compiling works.
+
+    Attributes:
+        shortfall: why it runs eagerly; None where it does not.
+    """
+
+    def __init__(self, network: CellNetwork, device: torch.device, precision: str) -> None:
+        super().__init__(network, device, precision)
+        self.shortfall: str | None = None
+        self._compiled: _Compiled | None = None
+
+    @torch.inference_mode()
+    def compare(self, cells: Tensor) -> None:
+        """Compile, and hold the result against the eager one."""
+        cells = cells.to(self._device)
+        try:
+            self._compiled = _Compiled(super().descriptors, self._device)
+            found, expected = self._compiled(cells), super().descriptors(cells)
+            difference = ((found - expected).norm() / expected.norm()).item()
+        except Exception as error:  # noqa: BLE001 - the compiler's own errors have no common class
+            self._give_up(_first(error))
+            return
+        if not difference < _AGREEMENT:
+            self._give_up(f"its descriptors differ by {difference:.1e}")
+
+    def descriptors(self, cells: Tensor) -> Tensor:
+        """See :class:`hcpl_kernel.engines.base.CompiledClassifier`."""
+        if self._compiled is not None:
+            try:
+                return self._compiled(cells)
+            except Exception as error:  # noqa: BLE001 - a batch of another size may be compiled once more
+                if is_out_of_memory(error):
+                    raise
+                self._give_up(_first(error))
+        return super().descriptors(cells)
+
+    def _give_up(self, reason: str) -> None:
+        self._compiled = None
+        self.shortfall = f"it ran without being compiled, which takes longer: torch.compile failed ({reason})"
+
+
+def _with_own_code(method: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A copy of a bound method that shares no code object with others: torch compiles eight variants of one, at most."""
+    assert isinstance(method, MethodType)
+    function = method.__func__
+    return MethodType(FunctionType(function.__code__.replace(), function.__globals__), method.__self__)
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

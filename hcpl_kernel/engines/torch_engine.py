@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 
@@ -12,7 +13,9 @@ from hcpl_kernel.engines.base import CompiledClassifier, Engine
 from hcpl_kernel.engines.fused_normalisation import fuse_normalisation
 from hcpl_kernel.engines.half_throughout import can_be_half, make_half
 from hcpl_kernel.engines.split_precision import split_input
+from hcpl_kernel.fields.channels import CHANNEL_COUNT
 from hcpl_kernel.networks.base import CellNetwork
+from hcpl_kernel.networks.clh import CellHybridNet
 from hcpl_kernel.runtime.devices import memory_format, native_precision
 
 
@@ -65,8 +68,21 @@ class TorchClassifier:
         if precision == "float16" and not self._autocast:
             make_half(network)
         self.network = network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
+        if device.type == "cuda":
+            prepare_scattering(network, device)
 
     def descriptors(self, cells: Tensor) -> Tensor:
         """(N, 4, S, S) float32 in [0, 1] -> (N, D) float32 on the same device."""
         with torch.autocast(self._device.type, dtype=self._dtype if self._autocast else None, enabled=self._autocast):
             return self.network.descriptors(cells).float()
+
+
+@torch.inference_mode()
+def prepare_scattering(network: CellNetwork, device: torch.device) -> None:
+    """Let a CLH make its filters and kernels when it is loaded, while another network runs, and not at its first pass.
+
+    Where memory does not suffice at that moment, its first pass makes them.
+    """
+    if isinstance(network, CellHybridNet):
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+            network.scatter(torch.zeros(1, CHANNEL_COUNT, *2 * [network.spec.input_size], device=device))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.errors import InputError, SettingsError, describe
 from hcpl_kernel.networks._filters import filter_bank
-from hcpl_kernel.networks._spectra import modulus, multiply_and_fold
+from hcpl_kernel.networks._waves import Way, fast_way, plain_way
+from hcpl_kernel.runtime.allocation import is_out_of_memory
 from hcpl_kernel.runtime.devices import without_autocast
 
 _CHUNK_BYTES = 256 * 2**20
@@ -22,11 +24,18 @@ _CACHE_BYTES = 2 * 2**20
 """The same bound on a CPU, for the waves of one plane: what stays in the caches, and what malloc keeps instead of
 returning it to the system (at 256 px nearly twice as fast as all waves of a plane at once)."""
 
+_AGREEMENT = 1e-4
+"""Of every channel: what a fast way's first result may differ from the plain one's by, relative. Rounding makes it 1e-6 at
+most (our choice)."""
+
+_REASON = 150
+"""Characters of both ends of a long reason that are shown (our choice)."""
+
 
 class _Tables(NamedTuple):
     """A filter bank on a device (:class:`hcpl_kernel.networks._filters.FilterBank`) and the padding.
 
-    `wavelets[j][r]` is (L, M, 2 N) float32: psi over M N, each value twice, for the real and the imaginary part.
+    `wavelets[j][r]` is psi[j][r] as :class:`hcpl_kernel.networks._waves.Way` takes it.
     """
 
     wavelets: tuple[tuple[Tensor, ...], ...]
@@ -42,6 +51,12 @@ class Scattering(nn.Module):
     Channel order: order 0; order 1 by (scale, angle); order 2 by (scale 1, angle 1, scale 2 > scale 1, angle 2).
     `1 + L J + L^2 J (J - 1) / 2` channels, 81 at J = 2 and 217 at J = 3 for L = 8. Computed in float32, also under
     autocast. The transform has no parameters, nothing in the state dict, and gives no gradient to its input.
+
+    On a GPU that Triton knows, Triton's kernels run around the Fourier transforms. For every size of plane their first
+    result is compared with plain torch's; where they fail or differ, plain torch goes on, with a RuntimeWarning.
+
+    Attributes:
+        shortfall: why a GPU's transform runs in plain torch although Triton is there; None where it does not.
 
     Args:
         J: number of scales; the coefficients are sampled every 2^J px.
@@ -61,7 +76,9 @@ class Scattering(nn.Module):
             raise SettingsError(f"scattering with J = {J} needs planes of at least {2**J} px, shape is {tuple(shape)}")
         self.J, self.L, self.shape = J, L, shape
         self.channels = 1 + L * J + L * L * J * (J - 1) // 2
+        self.shortfall: str | None = None
         self._tables_of: dict[tuple[int, int, torch.device], _Tables] = {}
+        self._fast_ways: dict[tuple[int, int, torch.device], Way | None] = {}
         if shape is not None:
             self._tables(*shape, torch.device("cpu"))
 
@@ -100,34 +117,80 @@ class Scattering(nn.Module):
         return f"J={self.J}, L={self.L}, shape={self.shape}"
 
     def _transform(self, planes: Tensor, tables: _Tables) -> Tensor:
+        """(n, M, N) padded planes -> (n, C, h, w), the fast way where the device has one that works."""
+        way = self._tried(planes, tables)
+        if way is not None:
+            try:
+                return self._in_parts(planes, tables, way)
+            except Exception as error:  # noqa: BLE001 - a compiler for GPUs and its driver raise what they like
+                if is_out_of_memory(error):
+                    raise
+                self._give_up(planes.device, describe(error))
+        return self._in_parts(planes, tables, plain_way(planes.device))
+
+    def _tried(self, planes: Tensor, tables: _Tables) -> Way | None:
+        """The device's fast way, where it gave the plain way's values on a first plane of this size."""
+        if self.shortfall is not None or not len(planes):
+            return None
+        key = (*planes.shape[1:], planes.device)
+        if key not in self._fast_ways:
+            try:
+                way = fast_way(planes.device)
+                difference = 0.0 if way is None else self._difference(way, planes, tables)
+            except Exception as error:  # noqa: BLE001 - as above
+                if is_out_of_memory(error):
+                    raise
+                self._give_up(planes.device, describe(error))
+                return None
+            if not difference < _AGREEMENT:
+                self._give_up(planes.device, f"its values differ from torch's by {difference:.1e}")
+                return None
+            self._fast_ways[key] = way
+        return self._fast_ways[key]
+
+    def _difference(self, way: Way, planes: Tensor, tables: _Tables) -> float:
+        """The worst of the channels' relative differences between a way and the plain one, on a random plane."""
+        plane = torch.rand(1, *planes.shape[1:], generator=torch.Generator().manual_seed(0)).to(planes.device)
+        found, expected = (self._coefficients(plane, tables, each) for each in (way, plain_way(planes.device)))
+        return ((found - expected).flatten(2).norm(dim=2) / expected.flatten(2).norm(dim=2)).max().item()
+
+    def _give_up(self, device: torch.device, reason: str) -> None:
+        """Go on in plain torch, and say so."""
+        if len(reason) > 2 * _REASON:  # Triton quotes the kernel before it says what is wrong
+            reason = f"{reason[:_REASON]} ... {reason[-_REASON:]}"
+        self.shortfall = f"the scattering on {device} ran in plain torch, which takes longer: Triton failed ({reason})"
+        warnings.warn(self.shortfall, RuntimeWarning, stacklevel=2)
+
+    def _in_parts(self, planes: Tensor, tables: _Tables, way: Way) -> Tensor:
+        """As many planes at a time as memory is meant for."""
         if planes.is_cuda:
-            largest = 8 * self.L * math.prod(planes.shape[1:]) * (self.L if self.J > 1 else 1)
+            second = self.L if self.J > 1 else 1
+            largest = 8 * self.L * math.prod(planes.shape[1:]) * max(1, second // 4 if way.folds else second)
             parts = planes.split(max(1, _CHUNK_BYTES // largest))
         else:
             parts = planes.split(1)
-        coefficients = [self._coefficients(part, tables) for part in parts if len(part)]
+        coefficients = [self._coefficients(part, tables, way) for part in parts if len(part)]
         return torch.cat(coefficients) if coefficients else self._empty(tables)
 
-    def _coefficients(self, planes: Tensor, tables: _Tables) -> Tensor:
+    def _coefficients(self, planes: Tensor, tables: _Tables, way: Way) -> Tensor:
         """(n, M, N) padded planes -> (n, C, h, w)."""
-
-        def low_pass(maps: Tensor, scale: int) -> Tensor:
-            return tables.low_rows[scale] @ (maps @ tables.low_columns[scale].T)
-
-        moduli_of, block = (compiled_wave_moduli, _CACHE_BYTES) if planes.is_cpu else (wave_moduli, _CHUNK_BYTES)
-        first, second = [low_pass(planes, 0)[:, None]], []
-        spectra = torch.fft.fft2(planes)
+        rows, columns = tables.low_rows, tables.low_columns
+        block = _CACHE_BYTES if planes.is_cpu else _CHUNK_BYTES
+        first, second = [(rows[0] @ (planes @ columns[0].T))[:, None]], []
+        spectra = way.spectra(planes)
         for scale in range(self.J):
-            moduli = moduli_of(spectra, tables.wavelets[scale][0], 2**scale)
-            first.append(low_pass(moduli, scale))
-            if scale + 1 < self.J:
-                modulus_spectra = torch.fft.fft2(moduli)
+            goes_on = scale + 1 < self.J
+            moduli, smooth = way.moduli(spectra, tables.wavelets[scale][0], 2**scale, columns[scale], goes_on)
+            first.append(rows[scale] @ smooth)
+            if moduli is not None and goes_on:
+                modulus_spectra = way.spectra(moduli)
                 by_scale = []
                 for coarse in range(scale + 1, self.J):
                     wavelets, factor = tables.wavelets[coarse][scale], 2 ** (coarse - scale)
                     size = 4 * wavelets.numel() // factor**2 * len(planes)
                     parts = modulus_spectra.split(max(1, block // size), 1)
-                    by_scale.append(torch.cat([low_pass(moduli_of(part, wavelets, factor), coarse) for part in parts], 1))
+                    smooths = [way.moduli(part, wavelets, factor, columns[coarse], False)[1] for part in parts]
+                    by_scale.append(torch.cat([rows[coarse] @ each for each in smooths], 1))
                 second.append(torch.cat(by_scale, 2).flatten(1, 2))
         return torch.cat([*first, *second], 1)
 
@@ -150,41 +213,8 @@ class Scattering(nn.Module):
         return self._tables_of[key]
 
 
-def wave_moduli(spectra: Tensor, wavelets: Tensor, factor: int) -> Tensor:
-    """Filter signals with all wavelets of a scale, keep every `factor`-th sample, take the modulus.
-
-    Args:
-        spectra: (..., M, N) complex64, the signals' spectra.
-        wavelets: (L, M, 2 N) float32 as in :class:`_Tables`.
-        factor: 1 or even; subsampling in space is folding of the aliases in frequency.
-
-    Returns:
-        (..., L, M / factor, N / factor) float32.
-    """
-    product = torch.view_as_real(spectra).flatten(-2).unsqueeze(-3) * wavelets
-    folded = product if factor == 1 else product.unflatten(-1, (factor, -1)).unflatten(-3, (factor, -1)).sum((-4, -2))
-    return _inverse_transform(folded).abs()
-
-
-def compiled_wave_moduli(spectra: Tensor, wavelets: Tensor, factor: int) -> Tensor:
-    """:func:`wave_moduli` on the CPU, with compiled loops around the Fourier transform."""
-    signals, (rows, columns) = spectra.shape[:-2], spectra.shape[-2:]
-    parts = torch.view_as_real(spectra).reshape(-1, rows, 2 * columns)
-    folded = torch.empty(len(parts), len(wavelets), rows // factor, 2 * columns // factor)
-    multiply_and_fold(parts.numpy(), wavelets.numpy(), folded.numpy())
-    waves = torch.view_as_real(_inverse_transform(folded))
-    moduli = torch.empty(waves.shape[:-1])
-    modulus(waves.view(-1).numpy(), moduli.view(-1).numpy())
-    return moduli.view(*signals, *moduli.shape[1:])
-
-
-def _inverse_transform(parts: Tensor) -> Tensor:
-    """(..., m, 2 n) float32, real and imaginary parts in turn -> (..., m, n) complex64, not scaled."""
-    return torch.fft.ifft2(torch.view_as_complex(parts.unflatten(-1, (-1, 2))), norm="forward")
-
-
 def _interleaved(psi: np.ndarray) -> Tensor:
-    """The wavelets of a scale, (L, M, N), as :class:`_Tables` has them."""
+    """The wavelets of a scale, (L, M, N) -> (L, M, 2 N)."""
     return torch.from_numpy(np.repeat(psi / psi[0].size, 2, axis=-1))
 
 

@@ -111,12 +111,13 @@ class Predictor:
         apart: whether the device leaves the cores to what reads, prepares and writes.
         device: where it runs.
         batch: the largest number of crops in a forward pass.
+        engine: what computes it, as given.
 
     Args:
         network: the network, in evaluation mode.
         spec: what it is.
         device: where it runs.
-        engine: one of :data:`hcpl_kernel.engines.ENGINES`.
+        engine: a name that :func:`hcpl_kernel.engines.get_engine` takes.
         views: test-time views, None for the spec's own.
         with_descriptors: predictions have the cells' descriptors, too.
     """
@@ -130,6 +131,7 @@ class Predictor:
         views: int | None,
         with_descriptors: bool = False,
     ) -> None:
+        self.engine = engine
         made = get_engine(engine)
         self._engine = made.classifier(network, device, spec.input_size)
         self._lanes = [self._engine]
@@ -149,6 +151,12 @@ class Predictor:
     def precision(self) -> str:
         """What the descriptors are computed in."""
         return self._engine.precision
+
+    @property
+    def shortfalls(self) -> list[str]:
+        """What of the network failed and was replaced by something slower; a sentence each."""
+        parts = (self._engine, *self._network.modules())
+        return [text for part in parts if isinstance(text := getattr(part, "shortfall", None), str)]
 
     @property
     def lanes(self) -> int:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
+from hcpl_kernel.engines import CONTAINED
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.models.weights import part_path
+from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.pipeline.inference import Predictor
 from hcpl_kernel.runtime.attempts import Attempts
@@ -58,6 +60,7 @@ class LoadedNetworks:
         order: the networks that will be asked for.
         devices: one copy each.
         attempts: is told which network is loaded.
+        compiles: says of a network whether it is to be compiled; asked until it says so, once for networks that stay loaded.
     """
 
     def __init__(
@@ -67,12 +70,14 @@ class LoadedNetworks:
         order: Sequence[NetworkSpec],
         devices: Sequence[torch.device],
         attempts: Attempts,
+        compiles: Callable[[NetworkSpec], bool] = lambda spec: False,
     ) -> None:
-        self._settings, self._ensemble, self._attempts = settings, ensemble, attempts
+        self._settings, self._ensemble, self._attempts, self._compiles = settings, ensemble, attempts, compiles
         self.devices = devices
         sizes = (part_path(ensemble, spec).stat().st_size for spec in order)
         self.resident = 2 * sum(sizes) <= RESIDENT_SHARE * free_memory(devices)
         self._loaded: dict[str, Future[list[Predictor]]] = {}
+        self._compiled: set[str] = set()
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[None]:
@@ -110,18 +115,34 @@ class LoadedNetworks:
     def drop(self, spec: NetworkSpec) -> None:
         """Forget a network; what it takes of the memory is released."""
         self._loaded.pop(spec.name, None)
+        if not self.resident:
+            self._compiled.discard(spec.name)
 
     def _begin(self, spec: NetworkSpec) -> None:
-        if spec.name not in self._loaded:
-            self._loaded[spec.name] = self._loader.submit(self._load, spec)
+        """Load a network where it is not there, or compile it where it is there without being compiled."""
+        loaded = spec.name in self._loaded
+        if not loaded or spec.name not in self._compiled:
+            compiled = spec.name not in self._compiled and self._compiles(spec)
+            if compiled:
+                self._compiled.add(spec.name)
+            if compiled or not loaded:
+                self._loaded[spec.name] = self._loader.submit(self._load, spec, compiled)
 
-    def _load(self, spec: NetworkSpec) -> list[Predictor]:
-        devices, kept = self.devices, spec.name in (self._settings.descriptors or ())
-        made = []
+    def _load(self, spec: NetworkSpec, compiled: bool) -> list[Predictor]:
+        devices = self.devices
         with self._attempts.working("network", spec.name):
             network = load_network(self._ensemble, spec)
             copies = [network, *(copy.deepcopy(network) for _ in devices[1:])]  # engines change theirs in place
-            for module, device in zip(copies, devices, strict=True):
-                with losing(device):
-                    made.append(Predictor(module, spec, device, self._settings.engine, None, kept))
+            if not compiled:
+                return self._on_devices(spec, copies, devices, self._settings.engine)
+        with self._attempts.working("compilation", spec.name):  # a crash in it costs the compiling, not the network
+            return self._on_devices(spec, copies, devices, CONTAINED)
+
+    def _on_devices(
+        self, spec: NetworkSpec, copies: Sequence[CellNetwork], devices: Sequence[torch.device], engine: str
+    ) -> list[Predictor]:
+        made = []
+        for module, device in zip(copies, devices, strict=True):
+            with losing(device):
+                made.append(Predictor(module, spec, device, engine, None, spec.name in (self._settings.descriptors or ())))
         return made

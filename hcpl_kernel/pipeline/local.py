@@ -119,6 +119,7 @@ class LocalRun:
         self._geometry = None if geometry is None else GeometryModel.load(geometry)
         self._passes = NetworkPasses(settings, setup, workspace, budget, report, devices, attempts)
         self._cells_per_field: float = EXPECTED_CELLS
+        self._waiting = 0  # cells of later waves, about
         self._improving = 0.0
         self.resident = self._passes.networks.resident
 
@@ -144,6 +145,7 @@ class LocalRun:
             while remaining:
                 wave = self._next_wave(remaining)
                 del remaining[: len(wave)]
+                self._waiting = math.ceil(self._cells_per_field * fields_of(remaining))
                 working = self._cut(wave, progress, verification)
                 said = self._run_networks(working, improve, progress)
                 with self._report.stage("fusion"):
@@ -180,7 +182,11 @@ class LocalRun:
                     if self._passes.apart:
                         verification.wait()
                 if self._passes.apart and len(working) < len(wave):
-                    self._run_meanwhile(cut, len(wave) / len(working) * sum(each.cells for each in working), progress)
+                    seen = sum(each.cells for each in working)
+                    expected = len(wave) / len(working) * seen
+                    self._passes.later = self._waiting + math.ceil(expected - seen)
+                    self._run_meanwhile(cut, expected, progress)
+        self._passes.later = self._waiting
         if verification is not None:
             verification.wait()
         return sorted(working, key=lambda each: each.shard.index)

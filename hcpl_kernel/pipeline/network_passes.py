@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from hcpl_kernel.engines import get_engine
+from hcpl_kernel.engines import AUTO, get_engine
 from hcpl_kernel.errors import HcplError, SettingsError, describe
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.pipeline.budget import TimeBudget
+from hcpl_kernel.pipeline.compiling import decide
 from hcpl_kernel.pipeline.device_group import DeviceGroup
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
 from hcpl_kernel.pipeline.inference import Predictor, empty_prediction
@@ -100,6 +101,7 @@ class NetworkPasses:
 
     Attributes:
         networks: of the run, on their devices.
+        later: cells that are expected to come after those of the present wave that are cut.
 
     Args:
         settings: of the run.
@@ -131,7 +133,9 @@ class NetworkPasses:
         crashed = {spec.name: attempts.reason_against("network", spec.name) for spec in setup.order}
         self._failed = {name: reason for name, reason in crashed.items() if reason is not None}
         self._there: set[tuple[str, str, str, str]] = set()
-        self.networks = LoadedNetworks(settings, setup.ensemble, setup.order, devices, attempts)
+        self._wave: Sequence[Working] = ()
+        self.later = 0
+        self.networks = LoadedNetworks(settings, setup.ensemble, setup.order, devices, attempts, self._compiles)
 
     @property
     def apart(self) -> bool:
@@ -157,6 +161,7 @@ class NetworkPasses:
             following: the network that is wanted next, which is loaded meanwhile.
         """
         key = self._keys.prediction(spec, views)
+        self._wave = wave
         if spec.name in self._failed:
             return Pass(key, self._failed[spec.name])
         missing = [w for w in wave if not self._has_prediction(w, spec.name, w.elsewhere.get(spec.name, key))]
@@ -210,6 +215,7 @@ class NetworkPasses:
         facts["cells"] += cells
         facts["precision"] = predictors[0].precision
         facts["batch"] = min(predictor.batch for predictor in predictors)
+        facts["engine"] = predictors[0].engine
         return Pass(key, None, frozenset(present))
 
     def in_time(self, specs: Sequence[NetworkSpec], cells: int) -> Sequence[NetworkSpec]:
@@ -241,6 +247,18 @@ class NetworkPasses:
             if needed <= self._budget.for_networks:
                 return views
         return 1 if asked > 1 else None
+
+    def _compiles(self, spec: NetworkSpec) -> bool:
+        """Whether a network is to be compiled; the report says why, or why not."""
+        if self._settings.engine != AUTO or not self.apart:
+            return False
+        crashed = self._attempts.reason_against("compilation", spec.name)
+        key, later = self._keys.prediction(spec), self.later if self.networks.resident else 0
+        unseen = (w.cells for w in self._wave if (w.key, spec.name, key, w.seen) not in self._there)
+        seconds = self._pace.least_seconds(spec, sum(unseen) + later) if self._pace.known else None
+        yes, why = decide(spec, self.networks.devices, seconds, self._budget.for_networks)
+        self._report.network(spec.name)["compiled"] = why if crashed is None else f"no: {crashed}"
+        return yes and crashed is None
 
     def _has_prediction(self, working: Working, name: str, key: str) -> bool:
         """Whether a network has seen a shard; a damaged prediction is made again, which the report says."""
@@ -281,8 +299,12 @@ class NetworkPasses:
                 for predictor in predictors:
                     predictor.views = views or self._settings.views or spec.views
                 left = [working for working in missing if working not in finished]
-                with self._attempts.working("network", spec.name):
-                    self._predict_on(predictors, spec, views, left, progress, finished)
+                try:
+                    with self._attempts.working("network", spec.name):
+                        self._predict_on(predictors, spec, views, left, progress, finished)
+                finally:
+                    for text in (text for predictor in predictors for text in predictor.shortfalls):
+                        self._report.degrade(f"network {spec.name}: {text}")
                 return predictors
             except DeviceLost as lost:
                 devices = other_devices(lost.device, self.networks.devices)

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import hcpl_kernel
+from hcpl_kernel.engines import keyed
 from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.fields.packed import PackedFields
@@ -102,7 +103,7 @@ class Keys:
         self._segmenter = segmenter
         self._stamps = stamps
         self._fields = digest(hcpl_kernel.__version__, settings.pixel_size, dataclasses.asdict(depth))
-        self._computing = (settings.views, settings.engine, precision)
+        self._computing = (settings.views, keyed(settings.engine), precision)
         self._described = frozenset(settings.descriptors or ())
         self.predictions: dict[str, str] = {spec.name: self.prediction(spec) for spec in networks}
         """Per network: what its prediction depends on besides the shard and the size of its crops."""

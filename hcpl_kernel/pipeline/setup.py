@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hcpl_kernel.engines import keyed
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.fields.files import FieldFiles
@@ -124,7 +125,13 @@ def make_setup(
     first = () if ensemble.completeness is None else (ensemble.completeness,)
     order = (*first, *by_value_per_second(ensemble.networks, settings.views))
     request = SegmenterRequest(
-        ensemble, settings.labels, settings.pixel_size, settings.resolution, settings.engine, precision, tuple(devices)
+        ensemble,
+        settings.labels,
+        settings.pixel_size,
+        settings.resolution,
+        keyed(settings.engine),
+        precision,
+        tuple(devices),
     )
     segmenter = make_segmenter("hpa" if settings.labels is None else "given", request)
     keys = Keys(settings, depth, ensemble, order, segmenter, precision, stamps)

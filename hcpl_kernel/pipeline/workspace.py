@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from hcpl_kernel.engines import keyed
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.bit_depth import BitDepth
 from hcpl_kernel.pipeline.note import FILE_NAME as NOTE_NAME
@@ -65,6 +66,7 @@ def comparable(settings: PredictSettings) -> PredictSettings:
         cluster=None,
         store=None,
         device="auto",
+        engine=keyed(settings.engine),
         time_limit=None,
         strict=False,
         fresh=False,

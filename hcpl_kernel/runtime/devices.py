@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from hcpl_kernel.errors import DeviceError
 from hcpl_kernel.runtime.memory import available_memory
+
+TRITON_CAPABILITY = (7, 0)
+"""Of a GPU, below which Triton makes no kernels: not for a P100 (6.0)."""
 
 
 def resolve_devices(wanted: str) -> tuple[list[torch.device], list[str]]:
@@ -74,6 +78,16 @@ def free_memory(devices: Sequence[torch.device]) -> int:
     """Bytes that each of these devices has free at least: a GPU its own memory, CPU workers their share of the machine's."""
     shared = available_memory() // len(devices)
     return min(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else shared for device in devices)
+
+
+def has_triton(device: torch.device) -> bool:
+    """Whether Triton is installed, 3.0 or newer, and makes kernels for a device; it is not imported."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < TRITON_CAPABILITY:
+        return False
+    try:
+        return int(version("triton").partition(".")[0]) >= 3
+    except (PackageNotFoundError, ValueError):
+        return False
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

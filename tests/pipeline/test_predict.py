@@ -22,6 +22,7 @@ from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.pipeline import field_work, network_passes, plan
 from hcpl_kernel.pipeline.device_group import DeviceGroup
 from hcpl_kernel.pipeline.inference import Predictor
+from hcpl_kernel.runtime.process_tuning import torch_threads
 from hcpl_kernel.submission import decode_mask, validate_submission
 from tests.toy_ensemble import write_toy_ensemble
 
@@ -357,3 +358,23 @@ def test_a_finished_run_is_recognised_without_torch(small_ensemble: Path, fields
     assert done.stdout.strip().endswith("False")
     after = (tmp_path / "s.csv").stat()
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)  # it was not even written again
+
+
+def test_a_scattering_that_triton_fails_runs_in_torch_and_the_report_says_so(
+    predict: Predict, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (*given_labels(fields), "--networks", "clh_efficientnet")
+    with torch_threads(1):
+        assert predict(fields, *options) == 0
+    usual = (tmp_path / "submission.csv").read_bytes()
+
+    def fail(device: object) -> None:
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr("hcpl_kernel.networks.scattering.fast_way", fail)
+    with torch_threads(1), pytest.warns(RuntimeWarning, match="C compiler"):
+        assert predict(fields, *options, "--fresh", "--strict") == 1
+    assert (tmp_path / "submission.csv").read_bytes() == usual
+    text = next(text for text in report(tmp_path)["degradations"] if "Triton" in text)
+    assert text.startswith("network clh_efficientnet: the scattering on cpu ran in plain torch") and "C compiler" in text
+    assert report(tmp_path)["networks"]["clh_efficientnet"]["state"] == "done"

@@ -16,7 +16,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from hcpl_kernel.engines import ENGINES, get_engine
+from hcpl_kernel.engines import ENGINES, get_engine, keyed
 from hcpl_kernel.engines.base import CompiledClassifier
 from hcpl_kernel.engines.graph_engine import GraphClassifier, GraphEngine, compiled_part
 from hcpl_kernel.engines.torch_engine import TorchClassifier
@@ -221,7 +221,7 @@ def test_the_precision_is_known_before_anything_is_built(name: str) -> None:
     if name in EXTRAS:
         pytest.importorskip(name, reason=f"the extra {EXTRAS[name]!r} is not installed")
     engine.check(CPU)
-    assert engine.name == name
+    assert engine.name == keyed(name)
     assert engine.classifier(build(tiny("cla")).eval(), CPU, SIDE).precision == engine.precision(CPU)
     assert get_engine("torch").precision(GPU) == "float16"
 
@@ -392,6 +392,6 @@ def test_names_are_known_without_torch_and_unknown_ones_get_a_hint() -> None:
         "assert settings.ENGINES is ENGINES and not {'torch', 'openvino', 'onnx', 'onnxruntime'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert set(ENGINES) == {"torch", "compiled", *EXTRAS}
+    assert set(ENGINES) == {"auto", "torch", "compiled", *EXTRAS}
     with pytest.raises(SettingsError, match="did you mean 'onnx'"):
         get_engine("onx")

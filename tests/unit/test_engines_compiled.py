@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from hcpl_kernel.engines import get_engine
+from hcpl_kernel.engines import CONTAINED, get_engine
 from hcpl_kernel.engines.compiled_engine import COMPILERS, CompiledEngine
 from hcpl_kernel.engines.torch_engine import TorchClassifier
 from hcpl_kernel.errors import SettingsError
+from hcpl_kernel.networks.base import CellNetwork
 from tests.unit.test_engines import CPU, SIDE, settled, tiny
 
 GPU = torch.device("cuda", 0)
@@ -22,6 +25,13 @@ needs_compiler = pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reaso
 @pytest.fixture
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hcpl_kernel.engines.torch_engine.native_precision", lambda device: "float32")
+
+
+def refuse(function: object) -> object:
+    def call(*_: object) -> object:
+        raise RuntimeError("BackendCompilerFailed: no\nmore lines")
+
+    return call
 
 
 @needs_compiler
@@ -63,12 +73,85 @@ def test_a_cpu_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_network_that_cannot_be_compiled_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(function: object) -> object:
-        def call(*_: object) -> object:
-            raise RuntimeError("BackendCompilerFailed: no\nmore lines")
-
-        return call
-
     monkeypatch.setattr(torch, "compile", refuse)
     with pytest.raises(SettingsError, match=r"torch.compile failed on tiny: BackendCompilerFailed: no; use --engine torch"):
         CompiledEngine().classifier(settled(tiny("dsa")), CPU, SIDE)
+
+
+def contained(network: CellNetwork) -> TorchClassifier:
+    made = get_engine(CONTAINED).classifier(network, CPU, SIDE)
+    assert isinstance(made, TorchClassifier)
+    return made
+
+
+def wrong(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda cells: 1.1 * function(cells)
+
+
+@pytest.mark.parametrize(
+    ("compiling", "said"),
+    [
+        (refuse, "torch.compile failed (BackendCompilerFailed: no)"),
+        (wrong, "torch.compile failed (its descriptors differ by 1.0e-01)"),
+        (None, "Dynamo is not supported"),
+    ],
+)
+def test_where_nobody_asked_for_it_a_network_that_cannot_be_compiled_runs_eagerly(
+    in_float32: None, monkeypatch: pytest.MonkeyPatch, compiling: object, said: str
+) -> None:
+    def not_supported(function: object) -> None:
+        raise RuntimeError("Dynamo is not supported on Python 3.14+")
+
+    network = settled(tiny("dsa"))
+    eager = get_engine("torch").classifier(copy.deepcopy(network), CPU, SIDE)
+    monkeypatch.setattr(torch, "compile", compiling or not_supported)
+    classifier = contained(network)
+    assert said in str(getattr(classifier, "shortfall", None))
+    cells = torch.rand(5, 4, SIDE, SIDE)
+    with torch.inference_mode():
+        assert torch.equal(classifier.descriptors(cells), eager.descriptors(cells))
+
+
+def test_a_batch_that_cannot_be_compiled_any_more_is_contained_but_not_want_of_memory(
+    in_float32: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[Exception] = []
+
+    def fail(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def call(cells: Tensor) -> Tensor:
+            if raised:
+                raise raised[0]
+            return function(cells)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fail)
+    classifier = contained(settled(tiny("cla")))
+    cells = torch.rand(3, 4, SIDE, SIDE)
+    with torch.inference_mode():
+        usual = classifier.descriptors(cells)
+        assert getattr(classifier, "shortfall", "absent") is None
+        raised.append(torch.cuda.OutOfMemoryError("CUDA out of memory"))
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            classifier.descriptors(cells)
+        raised[0] = RuntimeError("PTXAS error: Internal Triton PTX codegen error\nmore")
+        torch.testing.assert_close(classifier.descriptors(cells), usual)
+    assert "(PTXAS error: Internal Triton PTX codegen error)" in str(getattr(classifier, "shortfall", None))
+
+
+def test_every_network_of_a_large_ensemble_is_compiled(in_float32: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch compiles eight variants of a code object, and runs the others eagerly without a word."""
+    torch._dynamo.reset()
+    compiled: list[object] = []
+
+    def note(module: torch.fx.GraphModule, _: object) -> object:
+        compiled.append(module)
+        return module.forward
+
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: compiler(function, backend=note))
+    networks = [settled(tiny("cla")) for _ in range(12)]
+    for network in networks:
+        assert getattr(contained(network), "shortfall", "absent") is None
+    assert len(compiled) == len(networks)
+    torch._dynamo.reset()

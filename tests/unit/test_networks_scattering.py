@@ -13,7 +13,7 @@ from kymatio.scattering2d.frontend.torch_frontend import ScatteringTorch2D
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.networks import Scattering
 from hcpl_kernel.networks._filters import filter_bank
-from hcpl_kernel.networks.scattering import compiled_wave_moduli, wave_moduli
+from hcpl_kernel.networks._waves import CompiledWay, TorchWay
 
 SMALL = [(2, 8, 64, 64), (3, 8, 64, 64), (2, 8, 33, 47), (3, 8, 96, 65), (1, 8, 20, 31), (2, 6, 40, 24), (2, 8, 4, 4)]
 LARGE = [(2, 8, 256, 192), (3, 8, 136, 384)]
@@ -64,9 +64,12 @@ def test_any_size_and_number_of_planes(J: int, L: int, height: int, width: int, 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
 def test_compiled_loops_and_torch_operations_agree(factor: int) -> None:
-    spectra, wavelets = torch.fft.fft2(planes(3, 48, 24)), planes(8, 48, 48)
-    found, expected = compiled_wave_moduli(spectra, wavelets, factor), wave_moduli(spectra, wavelets, factor)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+    maps, wavelets, low_pass = planes(3, 48, 24), planes(8, 48, 48), planes(5, 24 // factor)
+    found, expected = (
+        way.moduli(way.spectra(maps), wavelets, factor, low_pass, True) for way in (CompiledWay(), TorchWay())
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
 
 
 def test_tracing_is_refused_rather_than_recording_constants() -> None:

@@ -25,8 +25,8 @@ class AppearanceSettings:
     Attributes:
         gain: sd of the logarithm of a factor on each channel: staining and exposure.
         gamma: sd of the logarithm of an exponent on each channel: contrast.
-        blur: largest share of a blurred picture (:data:`BLUR_PX`) mixed in; as much of it is taken off in other images, which
-            sharpens.
+        blur: largest share of a blurred picture (:data:`BLUR_PX`) mixed in; in other images as
+            much of it is taken off, which sharpens.
         noise: largest sd of noise at full brightness; it falls with the root of the brightness.
         lost_channel: probability that red or yellow was not stained and the other stands for it, as in
             :mod:`hcpl_kernel.fields.absent_channels`.

@@ -60,9 +60,9 @@ class SegmentationSpec:
         kwargs: passed on to the architecture.
         background_cut: where the background probability exceeds it, border and interior are set to 0, in [0, 1]; None
             keeps the published behaviour. Our choice, for small networks whose soft border tails would dilate the cells.
-        distance_slope: of the cell network: how much its interior falls with the distance from the nearest nucleus, in [0,
-            1] (`segmentation.distance_slope`); None keeps the published behaviour. Our choice, for small networks that do
-            not see where touching cells meet.
+        distance_slope: of the cell network: its interior is smoothed by 1 px and falls with the distance from the nearest
+            nucleus, by this share, in [0, 1] (`segmentation.distance_slope`); None does neither, as the published code. Our
+            choice, for small networks that do not see where touching cells meet.
         sha256, trained, provenance: as in :class:`NetworkSpec`.
 
     Raises:

@@ -89,12 +89,11 @@ class Segmentator:
         for indices in _batches([x.shape[1:] for x in inputs]):
             nuclei, cells = self.forward(np.stack([inputs[i] for i in indices]))
             for k, i in enumerate(indices):
-                size = network_shape(images[i].shape[1:], pixel_size)
-                results[i] = (crop(nuclei[k], size, self.padding), crop(cells[k], size, self.padding))
+                results[i] = self.finished(nuclei[k], cells[k], network_shape(images[i].shape[1:], pixel_size))
         return [maps for maps in results if maps is not None]
 
     def forward(self, inputs: NDArray[np.float32]) -> Maps:
-        """Class maps of a batch, padding included.
+        """What the networks say of a batch, padding included; each field's maps are :meth:`finished` afterwards.
 
         Args:
             inputs: (B, 3, h, w) float32 in [0, 1], each as :func:`segmentation_input` gives it.
@@ -102,19 +101,28 @@ class Segmentator:
         Returns:
             Nuclei and cell maps, both (B, h, w, 3) uint8.
         """
-        nuclei, cells = self._networks(torch.from_numpy(inputs).to(self.device))
-        if self.distance_slope is None:
-            return nuclei, cells
-        sloping = [with_distance_slope(*maps, self.distance_slope) for maps in zip(nuclei, cells, strict=True)]
-        return nuclei, np.stack(sloping)
-
-    def _networks(self, batch: Tensor) -> Maps:
+        batch = torch.from_numpy(inputs).to(self.device)
         if not self.side_by_side:
             return self._nuclei(batch), self._cells(batch)
         with torch_threads(max(1, torch.get_num_threads() // 2)), ThreadPoolExecutor(1) as beside:
             nuclei = beside.submit(self._nuclei, batch)
             cells = self._cells(batch)
             return nuclei.result(), cells
+
+    def finished(self, nuclei: NDArray[np.uint8], cells: NDArray[np.uint8], shape: tuple[int, int]) -> Maps:
+        """A field's maps without the padding, with the slope of its interior; needs no device.
+
+        Args:
+            nuclei, cells: (h, w, 3) uint8, of :meth:`forward`.
+            shape: (height, width) at the networks' resolution.
+
+        Returns:
+            Nuclei and cell map, both (height, width, 3) uint8.
+        """
+        nuclei, cells = crop(nuclei, shape, self.padding), crop(cells, shape, self.padding)
+        if self.distance_slope is None:
+            return nuclei, cells
+        return nuclei, with_distance_slope(nuclei, cells, self.distance_slope)
 
     def _nuclei(self, batch: Tensor) -> NDArray[np.uint8]:
         return predict(self.nuclei_net, batch[:, 2:], self.nuclei_background_cut)

@@ -180,14 +180,14 @@ class HpaNetworks:
 
     def _maps(self, image: NDArray, padding: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
         """Class maps of one image, and where another device made them a sentence that says so."""
-        from hcpl_kernel.segmentation.hpa_networks import crop, network_shape, segmentation_input
+        from hcpl_kernel.segmentation.hpa_networks import network_shape, segmentation_input
 
         planes = segmentation_input(image, self._pixel_size, padding)
         shape = network_shape(image.shape[1:], self._pixel_size)
         with _taken(self._seats) as seat:
             nuclei, cells = self._forward(seat, planes[None])
-            lost = seat.lost
-        return crop(nuclei[0], shape, padding), crop(cells[0], shape, padding), lost
+            networks, lost = seat.networks(), seat.lost
+        return *networks.finished(nuclei[0], cells[0], shape), lost
 
     def _forward(self, seat: _Seat, inputs: NDArray[np.float32]) -> Maps:
         """The networks' forward passes, on the next device where the present one has failed."""

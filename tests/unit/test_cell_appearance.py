@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ def test_blur_keeps_a_flat_picture() -> None:
     assert torch.allclose(varied[..., 4:-4, 4:-4], flat[..., 4:-4, 4:-4], atol=1e-6)
 
 
-@pytest.mark.parametrize("wrong", [{"gain": -0.1}, {"blur": 1.5}, {"lost_channel": 2.0}, {"haze": 0.1}])
+@pytest.mark.parametrize("wrong", [{"gain": -0.1}, {"gamma": math.nan}, {"blur": 1.5}, {"lost_channel": 2.0}, {"haze": 0.1}])
 def test_what_cannot_be_drawn_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="appearance"):
         from_mapping(AugmentationSettings, {"appearance": wrong}, where="augmentation")

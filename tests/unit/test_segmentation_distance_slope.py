@@ -95,6 +95,16 @@ def test_a_segmentator_applies_it_to_the_cells_of_every_field() -> None:
         assert (after[1][:, 40:, 2] < before[1][:, 40:, 2]).all()
 
 
+def test_what_padding_mirrors_is_no_nucleus() -> None:
+    """The nearest nucleus is looked for in the field, as where the slope is calibrated, not in its mirrored margin."""
+    image = np.zeros((4, 64, 64), np.uint8)
+    image[2, 8:16, 8:16] = 255
+    image[[0, 3]] = 255
+    nuclei, plain = Segmentator(Passing(), Passing()).maps([image], 0.32)[0]
+    sloping = Segmentator(Passing(), Passing(), distance_slope=0.4).maps([image], 0.32)[0][1]
+    assert np.array_equal(sloping, with_distance_slope(nuclei, plain, 0.4))
+
+
 def test_only_the_cell_network_has_one(tmp_path: Path) -> None:
     values = json.loads(MINI.read_text())
     values["segmentation"]["cell"]["distance_slope"] = 0.25

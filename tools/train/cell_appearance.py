@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -39,12 +40,15 @@ class AppearanceSettings:
     lost_channel: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.gain, self.gamma, self.noise) < 0 or not (0 <= self.blur <= 1 and 0 <= self.lost_channel <= 1):
-            raise SettingsError("appearance: expected gain, gamma, noise >= 0, blur and lost_channel in [0, 1]")
+        finite = all(0 <= value < math.inf for value in (self.gain, self.gamma, self.noise))
+        if not (finite and 0 <= self.blur <= 1 and 0 <= self.lost_channel <= 1):
+            raise SettingsError("appearance: expected finite gain, gamma, noise >= 0, blur and lost_channel in [0, 1]")
 
 
 def vary_appearance(cells: Tensor, bag: Tensor, bag_count: int, settings: AppearanceSettings) -> Tensor:
-    """Draw an appearance for each image with torch's global generator of the CPU, and give it to its cells.
+    """Draw an appearance for each image, and give it to its cells.
+
+    It is drawn with torch's global generator of the CPU; only the noise of each pixel is drawn on the cells' device.
 
     Args:
         cells: (N, 4, S, S) float32 in [0, 1], red, green, blue, yellow; zero outside of masked cells.
@@ -55,6 +59,9 @@ def vary_appearance(cells: Tensor, bag: Tensor, bag_count: int, settings: Appear
     Returns:
         the same shape and range; what was 0 in all channels still is.
     """
+    if settings == AppearanceSettings():
+        return cells
+    bag = bag.to(cells.device, non_blocking=True)
     inside = (cells.amax(1, keepdim=True) > 0).to(cells.dtype)
     if settings.lost_channel > 0:
         cells = _lose_channels(cells, bag, bag_count, settings.lost_channel)
@@ -73,7 +80,7 @@ def vary_appearance(cells: Tensor, bag: Tensor, bag_count: int, settings: Appear
 
 def _of_cells(drawn: Tensor, bag: Tensor, cells: Tensor) -> Tensor:
     """(bags, channels or 1) -> what each cell gets, (N, channels or 1, 1, 1)."""
-    return drawn[bag.cpu()].to(cells.device, non_blocking=True)[:, :, None, None]
+    return drawn.to(cells.device, non_blocking=True)[bag][:, :, None, None]
 
 
 def _lose_channels(cells: Tensor, bag: Tensor, bag_count: int, probability: float) -> Tensor:
@@ -82,7 +89,7 @@ def _lose_channels(cells: Tensor, bag: Tensor, bag_count: int, probability: floa
     lost = torch.where(drawn < probability, torch.where(drawn < probability / 2, RED, YELLOW), -1)
     order = torch.arange(4).repeat(bag_count, 1)
     order[lost == RED, RED], order[lost == YELLOW, YELLOW] = YELLOW, RED
-    order = order[bag.cpu()].to(cells.device, non_blocking=True)
+    order = order.to(cells.device, non_blocking=True)[bag]
     return cells.gather(1, order[:, :, None, None].expand_as(cells))
 
 

@@ -79,7 +79,8 @@ def enter(weights: Path, file: str, part: tuple[str, ...], changes: Mapping[str,
         target = _find(values, part)
         if target is None:
             return
-        provenance = {**target.get("provenance", {}), **changes.get("provenance", {})}
+        before = {k: v for k, v in target.get("provenance", {}).items() if k != "start"}  # of the weights that go
+        provenance = {**before, **changes.get("provenance", {})}
         target.update({**changes, "file": file, "sha256": entry.sha256, "trained": True, "provenance": provenance})
         write_ensemble(path, values)
 

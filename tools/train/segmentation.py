@@ -145,8 +145,11 @@ def train_segmentation(settings: SegmentationTraining, work: Path, weights: Path
         processes: that make the fields.
 
     Raises:
+        SettingsError: if `only` names a network that is not trained.
         WeightsError: if the weights to go on from are absent, or another network's.
     """
+    if only is not None and getattr(settings, only) is None:
+        raise SettingsError(f"only the {only} network was asked for, which these settings keep as it is")
     starts = {which: Path(file) for which, file in settings.start.items()}
     for which, start in starts.items():
         if not start.is_file():

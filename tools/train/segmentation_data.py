@@ -66,7 +66,8 @@ def make_fields(settings: FieldSettings, folder: Path, processes: int) -> list[P
     values = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("count", "first_seed")}
     values["pixel_sizes"] = list(settings.pixel_sizes)
     note = folder / "settings.json"
-    if note.is_file() and json.loads(note.read_text()) != values:
+    always = {"pixel_sizes": [NETWORK_PIXEL_SIZE] * 2}  # of folders that were begun before it was a setting
+    if note.is_file() and always | json.loads(note.read_text()) != values:
         raise SettingsError(f"{folder} holds fields of the settings {note.read_text().strip()}, expected {values}")
     with atomic_open(note) as file:
         json.dump(values, file)

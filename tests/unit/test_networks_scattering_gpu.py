@@ -5,12 +5,15 @@ What this cannot show is that they run on a GPU, and how fast.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import pickle
 import subprocess
 import sys
 import types
 import warnings
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 import torch
@@ -49,7 +52,8 @@ def as_on_a_gpu(kernels: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> N
     """Every scattering finds that its device has Triton; programs are large, as the interpreter is slow at many."""
     for name, size in (("_SIGNALS", 32), ("_POSITIONS", 1024), ("_ROWS", 1024), ("_COLUMNS", 64), ("_OUTPUTS", 64)):
         monkeypatch.setattr(kernels, name, size)
-    monkeypatch.setattr("hcpl_kernel.networks.scattering.fast_way", lambda device: TritonWay(kernels))
+    monkeypatch.setattr(_waves, "gpu_kernels", lambda: kernels)
+    monkeypatch.setattr("hcpl_kernel.networks.scattering.fast_way", lambda device: TritonWay())
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,18 @@ def test_values_are_those_of_kymatio_and_of_torch(as_on_a_gpu: None, J: int, L: 
     assert ((found[:, 0] - plain).norm() / plain.norm()).item() < 3e-7
 
 
+@pytest.mark.parametrize("another", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_what_ran_through_triton_can_be_copied_and_pickled(
+    as_on_a_gpu: None, another: Callable[[Scattering], Scattering]
+) -> None:
+    """As training does between its epochs (`tools/train/validating.py`)."""
+    transform, batch = Scattering(1), planes(1, 16, 16)
+    usual = transform(batch)
+    copied = another(transform)
+    assert isinstance(*copied._fast_ways.values(), TritonWay)
+    assert torch.equal(copied(batch), usual)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_any_size_and_number_of_signals(kernels: types.ModuleType, data: st.DataObject) -> None:
@@ -75,8 +91,9 @@ def test_any_size_and_number_of_signals(kernels: types.ModuleType, data: st.Data
     signals, angles, outputs = (data.draw(st.integers(1, most), name) for name, most in (("n", 6), ("L", 4), ("w", 40)))
     maps, wavelets = planes(signals, rows, columns), planes(angles, rows, columns).repeat_interleave(2, -1)
     low_pass, kept = planes(outputs, columns // factor), data.draw(st.booleans(), "kept")
-    triton, plain = TritonWay(kernels), TorchWay()
-    moduli, smooth = triton.moduli(triton.spectra(maps), wavelets, factor, low_pass, kept)
+    triton, plain = TritonWay(), TorchWay()
+    with mock.patch.object(_waves, "gpu_kernels", lambda: kernels):
+        moduli, smooth = triton.moduli(triton.spectra(maps), wavelets, factor, low_pass, kept)
     expected, expected_smooth = plain.moduli(plain.spectra(maps), wavelets, factor, low_pass, kept)
     torch.testing.assert_close(smooth, expected_smooth, rtol=1e-5, atol=1e-3)
     assert (moduli is not None) == kept
@@ -190,14 +207,10 @@ def test_where_triton_fails_torch_goes_on_and_it_is_said(
     assert torch.equal(found, Scattering(2)(batch))
 
 
-def test_a_failure_after_the_first_result_is_contained_too(
-    kernels: types.ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    way = TritonWay(kernels)
-    monkeypatch.setattr("hcpl_kernel.networks.scattering.fast_way", lambda device: way)
+def test_a_failure_after_the_first_result_is_contained_too(as_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     transform, batch = Scattering(1), planes(1, 16, 16)
     usual = transform(batch)
-    monkeypatch.setattr(way, "moduli", Broken(RuntimeError("driver")).moduli)
+    monkeypatch.setattr(TritonWay, "moduli", lambda *_: Broken(RuntimeError("driver")).moduli())
     with pytest.warns(RuntimeWarning, match="driver"):
         torch.testing.assert_close(transform(batch), usual, rtol=1e-5, atol=1e-6)
 

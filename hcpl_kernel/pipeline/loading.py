@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from hcpl_kernel.engines import CONTAINED
+from hcpl_kernel.engines import TOLERANT
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -136,7 +136,7 @@ class LoadedNetworks:
             if not compiled:
                 return self._on_devices(spec, copies, devices, self._settings.engine)
         with self._attempts.working("compilation", spec.name):  # a crash in it costs the compiling, not the network
-            return self._on_devices(spec, copies, devices, CONTAINED)
+            return self._on_devices(spec, copies, devices, TOLERANT)
 
     def _on_devices(
         self, spec: NetworkSpec, copies: Sequence[CellNetwork], devices: Sequence[torch.device], engine: str

@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from hcpl_kernel.engines import CONTAINED, get_engine
-from hcpl_kernel.engines.compiled_engine import ContainedEngine
+from hcpl_kernel.engines import TOLERANT, get_engine
+from hcpl_kernel.engines.compiled_engine import TolerantEngine
 from hcpl_kernel.pipeline import compiling, inference, network_passes, plan
 from tests.apart_engine import Apart
 from tests.pipeline.test_predict import Predict, given_labels, predict, report  # noqa: F401 - the fixture
 
 
-class ApartContained(Apart, ContainedEngine):
+class ApartTolerant(Apart, TolerantEngine):
     """A device apart from the cores, on which networks are compiled."""
 
-    classifier = ContainedEngine.classifier
+    classifier = TolerantEngine.classifier
 
 
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU, simulated, on which compiling pays back at once; `torch.compile` gives back what it is given."""
-    engines = {CONTAINED: ApartContained, "auto": Apart, "torch": Apart}
+    engines = {TOLERANT: ApartTolerant, "auto": Apart, "torch": Apart}
     for module in (inference, network_passes):
         monkeypatch.setattr(module, "get_engine", lambda name: engines[name]())
     monkeypatch.setattr(plan, "MOST_FIELDS", 1)
@@ -45,7 +45,7 @@ def test_what_pays_back_is_compiled_and_nothing_finished_is_made_again(
 ) -> None:
     assert predict(fields, *given_labels(fields), "--strict") == 0
     found = decisions(tmp_path)
-    assert found["dsa_efficientnet"] == ("yes", CONTAINED)
+    assert found["dsa_efficientnet"] == ("yes", TOLERANT)
     assert found["clh_efficientnet"] == ("no:", "auto")
     assert "it hooks parts into its base" in report(tmp_path)["networks"]["clh_efficientnet"]["compiled"]
 

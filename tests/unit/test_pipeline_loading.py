@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hcpl_kernel.engines import AUTO, CONTAINED
+from hcpl_kernel.engines import AUTO, TOLERANT
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.pipeline import loading
 from hcpl_kernel.pipeline.loading import LoadedNetworks
@@ -57,7 +57,7 @@ def test_a_loaded_network_is_compiled_as_soon_as_that_pays_back_and_once(load: L
     with networks.loading():
         assert engines(networks, spec) == {AUTO}
         loaded = networks.get(spec)
-        assert engines(networks, spec) == {CONTAINED}
+        assert engines(networks, spec) == {TOLERANT}
         assert networks.get(spec) is not loaded and networks.get(spec) is networks.get(spec)  # nobody is asked any more
 
 
@@ -67,7 +67,7 @@ def test_what_is_not_kept_is_decided_at_every_loading(load: Load) -> None:
     networks.resident = False
     spec = first(networks)
     with networks.loading():
-        for expected in ({CONTAINED}, {AUTO}, {CONTAINED}):
+        for expected in ({TOLERANT}, {AUTO}, {TOLERANT}):
             assert engines(networks, spec) == expected
             networks.drop(spec)
 
@@ -78,7 +78,7 @@ def test_on_other_devices_it_is_not_compiled_again(load: Load) -> None:
     networks.resident = True
     spec = first(networks)
     with networks.loading():
-        assert engines(networks, spec) == {CONTAINED}
+        assert engines(networks, spec) == {TOLERANT}
         networks.move([CPU])
         assert engines(networks, spec) == {AUTO}
 

@@ -27,6 +27,9 @@ PLAIN = "torch"
 TOLERANT = "compiled where it works"
 """What `auto` computes such a network with."""
 _NOT_ASKED_FOR = {AUTO: ("torch_engine", "TritonEngine"), TOLERANT: ("compiled_engine", "TolerantEngine")}
+COMPILED = "compiled"
+WITH_TRITON = (AUTO, COMPILED, TOLERANT)
+"""Engines with which a scattering runs in Triton on GPUs where that works."""
 ENGINES = (AUTO, *_ENGINES)
 """The names that `--engine` takes."""
 

@@ -2,6 +2,8 @@
 
 A compiled network computes the same function in the same precision, so its predictions have the keys of eager torch: a run
 that is resumed keeps what is there, whatever is decided then.
+
+A worker of a cluster knows of few cells that come later, as it gets a few shards at a time, so it hardly ever compiles.
 """
 
 from __future__ import annotations

@@ -272,11 +272,14 @@ class NetworkPasses:
         facts["engine"] = ", ".join(dict.fromkeys(filter(None, engines)))
         if spec.name in self._chosen and all(predictor.engine == COMPILED for predictor in predictors):
             facts["compiled"] = self._chosen[spec.name]
-        for predictor in predictors:
-            for part, text in predictor.shortfalls.items():
-                facts[part] = f"not in Triton: {text}" if part == "scattering" else f"no: {text}"
-                if self._settings.engine == COMPILED:
-                    self._report.degrade(f"network {spec.name} ran slower than it could: {text}")
+        slower = {part: text for predictor in predictors for part, text in predictor.shortfalls.items()}
+        crashed = self._attempts.reason_against("compilation", spec.name)
+        if crashed is not None:
+            slower["compiled"] = crashed
+        for part, text in slower.items():
+            facts[part] = f"no: {text}" if part == "compiled" else f"not in Triton: {text}"
+            if self._settings.engine == COMPILED:
+                self._report.degrade(f"network {spec.name} ran slower than it could: {text}")
 
     def _has_prediction(self, working: Working, name: str, key: str) -> bool:
         """Whether a network has seen a shard; a damaged prediction is made again, which the report says."""

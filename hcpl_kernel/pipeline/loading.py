@@ -94,7 +94,7 @@ class LoadedNetworks:
                 yield
             finally:
                 for name, compiling in list(self._compiling.items()):
-                    if compiling.cancel():
+                    if compiling.cancel() or not self.resident:
                         del self._compiling[name]
                         self._compiled.discard(name)
                 for name, loading in list(self._loaded.items()):

@@ -262,7 +262,7 @@ class NetworkPasses:
         yes, why = decide(spec, self.networks.devices, seconds, left) if crashed is None else (False, f"no: {crashed}")
         if yes:
             self._chosen[spec.name] = why
-        self._report.network(spec.name)["compiled"] = f"no: it is not ready ({why})" if yes else why
+        self._report.network(spec.name)["compiled"] = f"no: it is not ready ({why.removeprefix('yes: ')})" if yes else why
         return yes
 
     def _tell(self, spec: NetworkSpec, predictors: Sequence[Predictor]) -> None:

@@ -15,6 +15,7 @@ from hcpl_kernel.engines import TOLERANT, get_engine
 from hcpl_kernel.engines.compiled_engine import TolerantEngine
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.pipeline import compiling, inference, network_passes, plan
+from hcpl_kernel.pipeline.loading import DeviceLost
 from hcpl_kernel.pipeline.network_passes import Working
 from hcpl_kernel.pipeline.report import RunReport
 from hcpl_kernel.pipeline.schedule import Pace
@@ -22,6 +23,9 @@ from hcpl_kernel.runtime.attempts import Attempts
 from hcpl_kernel.settings import PredictSettings
 from tests.apart_engine import Apart
 from tests.pipeline.test_predict import Predict, given_labels, predict, report  # noqa: F401 - the fixture
+
+SPEC = NetworkSpec(name="a", kind="cla", base="test_efficientnet", input_size=64, file="a.safetensors")
+NOTHING: Any = None
 
 
 class ApartTolerant(Apart, TolerantEngine):
@@ -125,19 +129,48 @@ def test_the_wait_for_a_compilation_says_nothing_of_a_networks_speed(
     assert facts["engine"] == "compiled" and observed and sum(observed) < facts["seconds"] - 0.5
 
 
-def test_of_the_time_limit_the_pass_in_work_takes_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Ten cells a second: 4000 later cells need 400 s, and compiling 58 s."""
-    monkeypatch.setattr(compiling, "LEAST", 181.0)
-    spec = NetworkSpec(name="a", kind="cla", base="test_efficientnet", input_size=64, file="a.safetensors")
+@pytest.fixture
+def passes(tmp_path: Path) -> network_passes.NetworkPasses:
+    """Of no networks yet, where 500 s are left and ten cells a second are predicted."""
     settings = PredictSettings(tmp_path, tmp_path, tmp_path / "s.csv")
-    setup: Any = types.SimpleNamespace(keys=types.SimpleNamespace(prediction=lambda spec: "key"), ensemble=None, order=())
+    setup: Any = types.SimpleNamespace(keys=types.SimpleNamespace(prediction=lambda *_: "key"), ensemble=None, order=())
     budget: Any = types.SimpleNamespace(for_networks=500.0)
-    nothing: Any = None
-    passes = network_passes.NetworkPasses(settings, setup, nothing, budget, RunReport(), [torch.device("cpu")], Attempts())
-    passes._pace.observe(spec, 1000, None, 100.0)
-    passes._wave = [Working(nothing, "shard", nothing, 4000, 64, ())]
-    assert passes._compiles(spec, False)
-    assert not passes._compiles(spec, True)  # the wave runs without it
+    made = network_passes.NetworkPasses(settings, setup, NOTHING, budget, RunReport(), [torch.device("cpu")], Attempts())
+    made._pace.observe(SPEC, 1000, None, 100.0)
+    return made
+
+
+def test_of_the_time_limit_the_pass_in_work_takes_its_share(passes: network_passes.NetworkPasses) -> None:
+    """4000 cells need 400 s, and compiling 58 s."""
+    passes._wave = [Working(NOTHING, "shard", NOTHING, 4000, 64, ())]
+    assert passes._compiles(SPEC, False)
+    assert not passes._compiles(SPEC, True)  # the wave runs without it
     passes._busy_until = time.perf_counter() + 100
-    assert not passes._compiles(spec, False)
+    assert not passes._compiles(SPEC, False)
     assert "of the time limit 400 s are left" in passes._report.network("a")["compiled"]
+
+
+def test_once_a_device_is_lost_the_report_does_not_say_compiled(
+    passes: network_passes.NetworkPasses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([DeviceLost(torch.device("cuda", 0), "an illegal address"), RuntimeError("the end")])
+
+    def lose(spec: NetworkSpec) -> None:
+        raise next(errors)
+
+    monkeypatch.setattr(passes.networks, "get", lose)
+    monkeypatch.setattr(passes.networks, "move", lambda devices: None)
+    passes._chosen["a"] = passes._report.network("a")["compiled"] = "yes: it would need 400 s"
+    with pytest.raises(RuntimeError, match="the end"):
+        passes._predict(SPEC, None, [], NOTHING, [], None)
+    assert passes._report.network("a")["compiled"] == "no: not any more since cuda:0 failed"
+
+
+def test_a_network_that_was_not_ready_is_not_called_compiled(passes: network_passes.NetworkPasses) -> None:
+    passes._wave = [Working(NOTHING, "shard", NOTHING, 4000, 64, ())]
+    assert passes._compiles(SPEC, False)
+    for engine, said in (("torch", "no: it is not ready (it would need "), ("compiled", "yes: ")):
+        predictor: Any = types.SimpleNamespace(engine=engine, shortfalls={})
+        passes._tell(SPEC, [predictor])
+        assert passes._report.network("a")["compiled"].startswith(said)
+    assert passes._report.network("a")["engine"] == "torch, compiled"

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.scattering import FULL, machine_name, timed
-from hcpl_kernel.engines import get_engine
+from hcpl_kernel.engines import AUTO, get_engine
 from hcpl_kernel.errors import HcplError
 from hcpl_kernel.models.ensemble import read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -31,7 +31,7 @@ def row_of(spec: NetworkSpec, device: torch.device, batch: int, rounds: int) -> 
     """A table row for one network."""
     torch.manual_seed(0)
     network = build(spec).eval()
-    eager = get_engine("torch").classifier(copy.deepcopy(network), device, spec.input_size)
+    eager = get_engine(AUTO).classifier(copy.deepcopy(network), device, spec.input_size)
     start = time.perf_counter()
     try:
         compiled = get_engine("compiled").classifier(network, device, spec.input_size)

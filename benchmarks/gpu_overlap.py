@@ -104,7 +104,7 @@ def simulate(speed: str, slower: float, clock: Clock) -> None:
             time.sleep(seconds * slower)
 
     class Classifier:
-        precision = "float32"
+        engine, precision = "torch", "float32"
 
         def __init__(self, network: Any, device: torch.device) -> None:
             self._network, self._device = network.half(), device  # what putting half the bytes on a device would read

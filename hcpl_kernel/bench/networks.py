@@ -12,7 +12,7 @@ from torch import nn
 
 from hcpl_kernel.bench.counting import Operation, count_operations
 from hcpl_kernel.bench.timing import Timing, measure
-from hcpl_kernel.engines import get_engine
+from hcpl_kernel.engines import AUTO, get_engine
 from hcpl_kernel.engines.base import CompiledClassifier
 from hcpl_kernel.engines.fused_normalisation import fuse_normalisation
 from hcpl_kernel.fields.channels import CHANNEL_COUNT
@@ -59,7 +59,7 @@ class NetworkFigures:
 
 
 def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, allowance: float) -> NetworkFigures:
-    """Measure a classifier or the completeness network with the torch engine.
+    """Measure a classifier or the completeness network with the engine `auto`, without compiling.
 
     Args:
         spec: the network.
@@ -68,10 +68,10 @@ def measure_network(spec: NetworkSpec, device: torch.device, crop_size: int, all
         allowance: seconds for the timed forward passes, and again for what a run does.
     """
     network = build(spec).eval()
-    predictor = Predictor(copy.deepcopy(network), spec, device, "torch", views=1)
+    predictor = Predictor(copy.deepcopy(network), spec, device, AUTO, views=1)
     fuse_normalisation(network)  # as the engine does; what is counted is what is computed
     operations = count_network(copy.deepcopy(network))
-    compiled = get_engine("torch").classifier(network, device, spec.input_size)
+    compiled = get_engine(AUTO).classifier(network, device, spec.input_size)
     batch = GPU_BATCH if device.type == "cuda" else CPU_BATCH
     rng = np.random.default_rng(0)
     with torch.inference_mode():
@@ -137,7 +137,7 @@ def measure_segmentation(ensemble: Ensemble, prepared: np.ndarray, device: torch
     """
     network = build_segmentation(ensemble.segmentation()[1]).eval()
     operations = count_segmentation(network, prepared.shape[1] * prepared.shape[2])
-    compiled = get_engine("torch").segmentation(network, device)
+    compiled = get_engine(AUTO).segmentation(network, device)
     field = torch.from_numpy(prepared)[None].to(device)
     timing = measure(lambda: predict(compiled, field), repeats=5, allowance=2.0, device=device)
     return timing.times(2), operations

@@ -70,7 +70,12 @@ def _add_predict(parser: Parser) -> None:
     add("--time-limit", type=checked(parse_duration), metavar="8h30m", help="stop in time, counted from the start")
     add("--limit", type=int, metavar="N", help="only the first N fields")
     add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cpu:2, cuda or cuda:0,1")
-    add("--engine", choices=ENGINES, default=AUTO, help="what computes the networks (auto: torch)")
+    add(
+        "--engine",
+        choices=ENGINES,
+        default=AUTO,
+        help="what computes the networks (auto: torch, on a GPU compiled where that pays back)",
+    )
     add("--views", type=int, choices=VIEW_COUNTS, help="test-time views (default: each network's own)")
     add("--part", type=checked(parse_part), metavar="I/N", help="only the I-th of N shares; `hcpl assemble` joins them")
     add("--cluster", metavar="ADDRESS", help="run on a Ray cluster: auto, local, or HOST:PORT")

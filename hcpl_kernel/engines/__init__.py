@@ -21,17 +21,22 @@ _ENGINES = {
     "compiled": ("compiled_engine", "CompiledEngine"),
 }
 AUTO = "auto"
-"""Torch, which on a GPU compiles the networks for which that pays back (`pipeline/compiling.py`)."""
-CONTAINED = "compiled where it works"
+"""Torch with Triton in the scattering; on a GPU it compiles networks for which that pays back (`pipeline/compiling.py`)."""
+PLAIN = "torch"
+"""Torch without anything that is compiled for a GPU: it is what `auto` takes for a network after that crashed."""
+TOLERANT = "compiled where it works"
 """What `auto` computes such a network with."""
-_CHOSEN = {AUTO: _ENGINES["torch"], CONTAINED: ("compiled_engine", "ContainedEngine")}
+_NOT_ASKED_FOR = {AUTO: ("torch_engine", "TritonEngine"), TOLERANT: ("compiled_engine", "TolerantEngine")}
+COMPILED = "compiled"
+WITH_TRITON = (AUTO, COMPILED, TOLERANT)
+"""Engines with which a scattering runs in Triton on GPUs where that works."""
 ENGINES = (AUTO, *_ENGINES)
 """The names that `--engine` takes."""
 
 
 def keyed(name: str) -> str:
     """The engine whose results are equal to those of the given one, but for rounding: `auto` is torch."""
-    return "torch" if name == AUTO else name
+    return PLAIN if name == AUTO else name
 
 
 def get_engine(name: str) -> Engine:
@@ -40,7 +45,7 @@ def get_engine(name: str) -> Engine:
     Raises:
         SettingsError: for a name that is not in :data:`ENGINES`.
     """
-    engines = _CHOSEN | _ENGINES
+    engines = _NOT_ASKED_FOR | _ENGINES
     if name not in engines:
         near = difflib.get_close_matches(name, ENGINES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

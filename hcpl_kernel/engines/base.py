@@ -15,9 +15,11 @@ class CompiledClassifier(Protocol):
     """The costly part of a classifier, or of the completeness network, ready to run on one device.
 
     Attributes:
+        engine: name of what computes them: with `auto`, "torch" or "compiled".
         precision: what the descriptors are computed in, "float32", "float16" or "bfloat16".
     """
 
+    engine: str
     precision: str
 
     def descriptors(self, cells: Tensor) -> Tensor:

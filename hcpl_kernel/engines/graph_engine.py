@@ -89,7 +89,7 @@ class GraphClassifier:
     ) -> None:
         if precision == "bfloat16":
             split_input(network, torch.bfloat16)
-        self.precision = precision
+        self.engine, self.precision = engine.name, precision
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         module, examples = compiled_part(network, input_size)
         with _one_at_a_time(engine.name, f"network {network.spec.name!r}"):

@@ -1,8 +1,10 @@
-"""Eager torch as an engine: runs everywhere, in float32 or in the half precision that the device computes natively."""
+"""Eager torch as an engine: runs everywhere, in float32 or in the half precision that the device computes natively.
+
+The engine `torch` is torch alone; with `auto` and `compiled`, a CLH's scattering runs in Triton on GPUs where that works.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
 
@@ -16,14 +18,21 @@ from hcpl_kernel.engines.split_precision import split_input
 from hcpl_kernel.fields.channels import CHANNEL_COUNT
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.clh import CellHybridNet
+from hcpl_kernel.networks.scattering import Scattering
+from hcpl_kernel.runtime.allocation import is_out_of_memory
 from hcpl_kernel.runtime.devices import memory_format, native_precision
 
 
 class TorchEngine(Engine):
-    """See :class:`hcpl_kernel.engines.base.Engine`."""
+    """See :class:`hcpl_kernel.engines.base.Engine`.
+
+    Attributes:
+        with_triton: whether the scattering may run in Triton.
+    """
 
     name = "torch"
     shares_cores = True
+    with_triton = False
 
     def another(self, classifier: CompiledClassifier) -> CompiledClassifier:
         """See :class:`hcpl_kernel.engines.base.Engine`."""
@@ -40,11 +49,23 @@ class TorchEngine(Engine):
 
     def classifier(self, network: CellNetwork, device: torch.device, input_size: int) -> CompiledClassifier:
         """See :class:`hcpl_kernel.engines.base.Engine`; the network is changed in place."""
+        self._prepare(network)
         return TorchClassifier(network, device, self.precision(device))
 
     def segmentation(self, network: nn.Module, device: torch.device) -> nn.Module:
         """The network itself, moved to the device."""
         return network.to(device)
+
+    def _prepare(self, network: CellNetwork) -> None:
+        for module in network.modules():
+            if isinstance(module, Scattering):
+                module.with_triton = self.with_triton
+
+
+class TritonEngine(TorchEngine):
+    """Torch, with Triton in the scattering on GPUs where that works: what `auto` is."""
+
+    with_triton = True
 
 
 class TorchClassifier:
@@ -57,6 +78,8 @@ class TorchClassifier:
         device: where it is put.
         precision: what its convolutions and products are computed in, "float32", "float16" or "bfloat16".
     """
+
+    engine = "torch"
 
     def __init__(self, network: CellNetwork, device: torch.device, precision: str) -> None:
         self.precision = precision
@@ -84,5 +107,8 @@ def prepare_scattering(network: CellNetwork, device: torch.device) -> None:
     Where memory does not suffice at that moment, its first pass makes them.
     """
     if isinstance(network, CellHybridNet):
-        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+        try:
             network.scatter(torch.zeros(1, CHANNEL_COUNT, *2 * [network.spec.input_size], device=device))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise

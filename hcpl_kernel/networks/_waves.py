@@ -92,17 +92,13 @@ class CompiledWay:
 class TritonWay:
     """Kernels in Triton around cuFFT's transforms, on a GPU; see :class:`Way`.
 
-    Args:
-        kernels: :mod:`hcpl_kernel.networks._spectra_gpu`, which imports Triton.
+    It has no state, so that a network that ran through it can be copied and pickled.
 
     Raises:
-        Exception: whatever Triton raises where it does not work, as all methods do.
+        Exception: whatever Triton raises where it does not work, from :meth:`moduli`.
     """
 
     folds = True
-
-    def __init__(self, kernels: ModuleType | None = None) -> None:
-        self._kernels = kernels or import_module("hcpl_kernel.networks._spectra_gpu")
 
     def spectra(self, maps: Tensor) -> Tensor:
         """(..., M, N / 2 + 1) complex64: the rest of a real signal's spectrum is their conjugate."""
@@ -112,8 +108,9 @@ class TritonWay:
         self, spectra: Tensor, wavelets: Tensor, factor: int, low_pass: Tensor, kept: bool
     ) -> tuple[Tensor | None, Tensor]:
         """See :class:`Way`."""
-        waves = torch.fft.ifft2(self._kernels.fold(spectra, wavelets, factor), norm="forward")
-        found: tuple[Tensor | None, Tensor] = self._kernels.moduli(waves.contiguous(), low_pass, kept)
+        kernels = gpu_kernels()
+        waves = torch.fft.ifft2(kernels.fold(spectra, wavelets, factor), norm="forward")
+        found: tuple[Tensor | None, Tensor] = kernels.moduli(waves.contiguous(), low_pass, kept)
         return found
 
 
@@ -123,12 +120,13 @@ def plain_way(device: torch.device) -> Way:
 
 
 def fast_way(device: torch.device) -> Way | None:
-    """A faster way that a device may have; whether it works there is to be tried.
-
-    Raises:
-        Exception: whatever Triton raises when it is imported.
-    """
+    """A faster way that a device may have; whether it works there is to be tried."""
     return TritonWay() if has_triton(device) else None
+
+
+def gpu_kernels() -> ModuleType:
+    """:mod:`hcpl_kernel.networks._spectra_gpu`, which imports Triton."""
+    return import_module("hcpl_kernel.networks._spectra_gpu")
 
 
 def _inverse_transform(parts: Tensor) -> Tensor:

@@ -28,6 +28,10 @@ _AGREEMENT = 1e-4
 """Of every channel: what a fast way's first result may differ from the plain one's by, relative. Rounding makes it 1e-6 at
 most (our choice)."""
 
+_PRODUCTS = 10.0
+"""So many times the rounding of the device's own matrix products may be the difference, too: where the caller has TF32 on,
+the plain way's products have it (our choice)."""
+
 _REASON = 150
 """Characters of both ends of a long reason that are shown (our choice)."""
 
@@ -53,9 +57,11 @@ class Scattering(nn.Module):
     autocast. The transform has no parameters, nothing in the state dict, and gives no gradient to its input.
 
     On a GPU that Triton knows, Triton's kernels run around the Fourier transforms. For every size of plane their first
-    result is compared with plain torch's; where they fail or differ, plain torch goes on, with a RuntimeWarning.
+    result is compared with plain torch's; where they raise or differ, plain torch goes on, with a RuntimeWarning. It cannot
+    go on after an error that the GPU keeps (an illegal address), nor after a crash of the process.
 
     Attributes:
+        with_triton: whether Triton may run; True until it is set.
         shortfall: why a GPU's transform runs in plain torch although Triton is there; None where it does not.
 
     Args:
@@ -76,6 +82,7 @@ class Scattering(nn.Module):
             raise SettingsError(f"scattering with J = {J} needs planes of at least {2**J} px, shape is {tuple(shape)}")
         self.J, self.L, self.shape = J, L, shape
         self.channels = 1 + L * J + L * L * J * (J - 1) // 2
+        self.with_triton = True
         self.shortfall: str | None = None
         self._tables_of: dict[tuple[int, int, torch.device], _Tables] = {}
         self._fast_ways: dict[tuple[int, int, torch.device], Way | None] = {}
@@ -130,36 +137,38 @@ class Scattering(nn.Module):
 
     def _tried(self, planes: Tensor, tables: _Tables) -> Way | None:
         """The device's fast way, where it gave the plain way's values on a first plane of this size."""
-        if self.shortfall is not None or not len(planes):
+        if not self.with_triton or self.shortfall is not None or not len(planes):
             return None
         key = (*planes.shape[1:], planes.device)
         if key not in self._fast_ways:
             try:
                 way = fast_way(planes.device)
-                difference = 0.0 if way is None else self._difference(way, planes, tables)
+                difference, most = (0.0, _AGREEMENT) if way is None else self._difference(way, planes, tables)
             except Exception as error:  # noqa: BLE001 - as above
                 if is_out_of_memory(error):
                     raise
                 self._give_up(planes.device, describe(error))
                 return None
-            if not difference < _AGREEMENT:
+            if not difference < most:
                 self._give_up(planes.device, f"its values differ from torch's by {difference:.1e}")
                 return None
             self._fast_ways[key] = way
         return self._fast_ways[key]
 
-    def _difference(self, way: Way, planes: Tensor, tables: _Tables) -> float:
-        """The worst of the channels' relative differences between a way and the plain one, on a random plane."""
+    def _difference(self, way: Way, planes: Tensor, tables: _Tables) -> tuple[float, float]:
+        """The worst of the channels' relative differences between a way and the plain one, on a random plane; the most."""
         plane = torch.rand(1, *planes.shape[1:], generator=torch.Generator().manual_seed(0)).to(planes.device)
         found, expected = (self._coefficients(plane, tables, each) for each in (way, plain_way(planes.device)))
-        return ((found - expected).flatten(2).norm(dim=2) / expected.flatten(2).norm(dim=2)).max().item()
+        difference = ((found - expected).flatten(2).norm(dim=2) / expected.flatten(2).norm(dim=2)).max().item()
+        return difference, max(_AGREEMENT, _PRODUCTS * _rounding(plane[0]))
 
     def _give_up(self, device: torch.device, reason: str) -> None:
         """Go on in plain torch, and say so."""
         if len(reason) > 2 * _REASON:  # Triton quotes the kernel before it says what is wrong
             reason = f"{reason[:_REASON]} ... {reason[-_REASON:]}"
-        self.shortfall = f"the scattering on {device} ran in plain torch, which takes longer: Triton failed ({reason})"
-        warnings.warn(self.shortfall, RuntimeWarning, stacklevel=2)
+        self.shortfall = f"Triton failed on {device} ({reason})"
+        text = f"the scattering runs in plain torch, which takes longer: {self.shortfall}"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def _in_parts(self, planes: Tensor, tables: _Tables, way: Way) -> Tensor:
         """As many planes at a time as memory is meant for."""
@@ -211,6 +220,12 @@ class Scattering(nn.Module):
                 *(_reflection(size, full, device) for size, full in zip((height, width), padded, strict=True)),
             )
         return self._tables_of[key]
+
+
+def _rounding(matrix: Tensor) -> float:
+    """The relative error of a device's product of a float32 matrix with itself: 1e-7, with TF32 3e-4."""
+    expected = matrix.double() @ matrix.double().T
+    return ((matrix @ matrix.T - expected).norm() / expected.norm()).item()
 
 
 def _interleaved(psi: np.ndarray) -> Tensor:

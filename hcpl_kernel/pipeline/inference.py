@@ -111,7 +111,6 @@ class Predictor:
         apart: whether the device leaves the cores to what reads, prepares and writes.
         device: where it runs.
         batch: the largest number of crops in a forward pass.
-        engine: what computes it, as given.
 
     Args:
         network: the network, in evaluation mode.
@@ -131,7 +130,6 @@ class Predictor:
         views: int | None,
         with_descriptors: bool = False,
     ) -> None:
-        self.engine = engine
         made = get_engine(engine)
         self._engine = made.classifier(network, device, spec.input_size)
         self._lanes = [self._engine]
@@ -153,10 +151,16 @@ class Predictor:
         return self._engine.precision
 
     @property
-    def shortfalls(self) -> list[str]:
-        """What of the network failed and was replaced by something slower; a sentence each."""
-        parts = (self._engine, *self._network.modules())
-        return [text for part in parts if isinstance(text := getattr(part, "shortfall", None), str)]
+    def engine(self) -> str:
+        """What computes the descriptors: with `auto`, "torch" or "compiled"."""
+        return self._engine.engine
+
+    @property
+    def shortfalls(self) -> dict[str, str]:
+        """Why something slower took the place of what could be "compiled", or of Triton in the "scattering"."""
+        parts = [("compiled", self._engine), *(("scattering", part) for part in self._network.modules())]
+        found = [(name, getattr(part, "shortfall", None)) for name, part in parts]
+        return {name: text for name, text in found if isinstance(text, str)}
 
     @property
     def lanes(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from hcpl_kernel.engines import AUTO, get_engine
+from hcpl_kernel.engines import AUTO, COMPILED, get_engine
 from hcpl_kernel.errors import HcplError, SettingsError, describe
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -135,6 +135,8 @@ class NetworkPasses:
         self._there: set[tuple[str, str, str, str]] = set()
         self._wave: Sequence[Working] = ()
         self.later = 0
+        self._chosen: dict[str, str] = {}  # why networks are to be compiled
+        self._busy_until = 0.0
         self.networks = LoadedNetworks(settings, setup.ensemble, setup.order, devices, attempts, self._compiles)
 
     @property
@@ -183,7 +185,7 @@ class NetworkPasses:
         if least > self._budget.for_networks:
             reason = f"it would need {least:.0f} s or more, {self._budget.for_networks:.0f} s are left"
             return Pass(key, reason, frozenset(present))
-        start = time.perf_counter()
+        start, waited = time.perf_counter(), self.networks.waited
         done: list[Working] = []
         why: str | None = None
         try:
@@ -211,11 +213,10 @@ class NetworkPasses:
         present |= {working.shard.index for working in done}
         if why is not None:
             return Pass(key, why, frozenset(() if spec.name in self._failed else present))
-        self._pace.observe(spec, cells, views, seconds)
+        self._pace.observe(spec, cells, views, seconds - (self.networks.waited - waited))
         facts["cells"] += cells
         facts["precision"] = predictors[0].precision
         facts["batch"] = min(predictor.batch for predictor in predictors)
-        facts["engine"] = predictors[0].engine
         return Pass(key, None, frozenset(present))
 
     def in_time(self, specs: Sequence[NetworkSpec], cells: int) -> Sequence[NetworkSpec]:
@@ -248,17 +249,37 @@ class NetworkPasses:
                 return views
         return 1 if asked > 1 else None
 
-    def _compiles(self, spec: NetworkSpec) -> bool:
-        """Whether a network is to be compiled; the report says why, or why not."""
+    def _compiles(self, spec: NetworkSpec, begins: bool) -> bool:
+        """Whether a network is to be compiled, which is not ready for a pass that begins; the report says why not."""
         if self._settings.engine != AUTO or not self.apart:
             return False
         crashed = self._attempts.reason_against("compilation", spec.name)
         key, later = self._keys.prediction(spec), self.later if self.networks.resident else 0
-        unseen = (w.cells for w in self._wave if (w.key, spec.name, key, w.seen) not in self._there)
+        wave = () if begins else self._wave
+        unseen = (w.cells for w in wave if (w.key, spec.name, key, w.seen) not in self._there)
         seconds = self._pace.least_seconds(spec, sum(unseen) + later) if self._pace.known else None
-        yes, why = decide(spec, self.networks.devices, seconds, self._budget.for_networks)
-        self._report.network(spec.name)["compiled"] = why if crashed is None else f"no: {crashed}"
-        return yes and crashed is None
+        left = self._budget.for_networks - max(0.0, self._busy_until - time.perf_counter())
+        yes, why = decide(spec, self.networks.devices, seconds, left) if crashed is None else (False, f"no: {crashed}")
+        if yes:
+            self._chosen[spec.name] = why
+        self._report.network(spec.name)["compiled"] = f"no: it is not ready ({why.removeprefix('yes: ')})" if yes else why
+        return yes
+
+    def _tell(self, spec: NetworkSpec, predictors: Sequence[Predictor]) -> None:
+        """Into the report: what computed a pass. What nobody asked for and gives equal results may fail without harm."""
+        facts = self._report.network(spec.name)
+        engines = [*facts.get("engine", "").split(", "), *(predictor.engine for predictor in predictors)]
+        facts["engine"] = ", ".join(dict.fromkeys(filter(None, engines)))
+        if spec.name in self._chosen and all(predictor.engine == COMPILED for predictor in predictors):
+            facts["compiled"] = self._chosen[spec.name]
+        slower = {part: text for predictor in predictors for part, text in predictor.shortfalls.items()}
+        crashed = self._attempts.reason_against("compilation", spec.name)
+        if crashed is not None:
+            slower["compiled"] = crashed
+        for part, text in slower.items():
+            facts[part] = f"no: {text}" if part == "compiled" else f"not in Triton: {text}"
+            if self._settings.engine == COMPILED:
+                self._report.degrade(f"network {spec.name} ran slower than it could: {text}")
 
     def _has_prediction(self, working: Working, name: str, key: str) -> bool:
         """Whether a network has seen a shard; a damaged prediction is made again, which the report says."""
@@ -293,24 +314,29 @@ class NetworkPasses:
         """
         while True:
             try:
+                self._busy_until = 0.0
                 predictors = self.networks.get(spec)
+                left = [working for working in missing if working not in finished]
+                seconds = self._pace.least_seconds(spec, sum(working.cells for working in left), views)
+                self._busy_until = time.perf_counter() + seconds
                 if following is not None and following.name not in self._failed:
                     self.networks.expect(following)
                 for predictor in predictors:
                     predictor.views = views or self._settings.views or spec.views
-                left = [working for working in missing if working not in finished]
                 try:
                     with self._attempts.working("network", spec.name):
                         self._predict_on(predictors, spec, views, left, progress, finished)
                 finally:
-                    for text in (text for predictor in predictors for text in predictor.shortfalls):
-                        self._report.degrade(f"network {spec.name}: {text}")
+                    self._tell(spec, predictors)
                 return predictors
             except DeviceLost as lost:
                 devices = other_devices(lost.device, self.networks.devices)
                 if not devices:
                     raise RuntimeError(lost.reason) from lost
                 self.networks.move(devices)
+                for name in self._chosen:
+                    self._report.network(name)["compiled"] = f"no: not any more since {lost.device} failed"
+                self._chosen.clear()
                 where = ", ".join(map(str, devices))
                 self._report.degrade(f"{lost.device} failed ({lost.reason}); the run went on with {where}")
 

@@ -52,6 +52,8 @@ def _lines(values: Mapping[str, Any]) -> list[str]:
         done = isinstance(facts, dict) and facts.get("state") == "done"
         reason = facts.get("reason", "") if isinstance(facts, dict) else facts
         lines.append(f"network   {name:<22} {_spent(facts) if done else f'left out: {reason}'}")
+        parts = (part for part in ("compiled", "scattering") if isinstance(facts, dict) and facts.get(part))
+        lines += [f"          {part}: {facts[part]}" for part in parts]
     for title, section in (("problem", "problems"), ("warning", "warnings")):
         for entry in entries(values, section):
             known = isinstance(entry, dict) and "reason" in entry

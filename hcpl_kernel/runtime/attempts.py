@@ -22,7 +22,7 @@ _SLOT = 1 << 16
 """Bytes of the names that are in work at a time; names that find no room are not known after a crash."""
 
 Item: TypeAlias = tuple[str, str]
-"""What is worked on: its kind ("field", "network", "page") and its name."""
+"""What is worked on: its kind ("field", "network", "compilation" of a network for a GPU, "page") and its name."""
 
 
 class Attempts:

@@ -52,6 +52,16 @@ def test_the_time_limit_has_to_have_room_for_both() -> None:
     assert decide(spec(), [GPU], 400, 459)[0]
 
 
+def test_devices_are_compiled_for_in_turn() -> None:
+    devices = [GPU, torch.device("cuda", 1)]
+    assert decide(spec(), devices, 1.9 * LEAST, math.inf) == (
+        False,
+        "no: it needs 345 s, and compiling pays back from 363 s",
+    )
+    assert decide(spec(), devices, 400, math.inf)[0]
+    assert not decide(spec(), devices, 400, 515)[0] and decide(spec(), devices, 400, 517)[0]
+
+
 def test_auto_is_torch_but_for_what_it_compiles() -> None:
     assert ENGINES[0] == AUTO and keyed(AUTO) == "torch" and keyed("openvino") == "openvino"
-    assert type(get_engine(AUTO)) is TorchEngine
+    assert isinstance(get_engine(AUTO), TorchEngine) and get_engine(AUTO).name == "torch"

@@ -31,7 +31,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """Everything a tool needs of a finished `hcpl predict`; not to be written to."""
     folder = tmp_path_factory.mktemp("tiny_run")
     fields, weights, submission = folder / "fields", folder / "weights", folder / "submission.csv"
-    make_dataset(DatasetSettings(fields=3, seed=7, size=256, frequency="balanced"), fields)
+    make_dataset(DatasetSettings(fields=3, seed=7, size=320, frequency="balanced"), fields)
     weights.mkdir()
     values = json.loads((MINI / "ensemble.json").read_text())
     kept = ("dsa_efficientnet", "cla_resnet", "cla_resnet_deep")

@@ -14,11 +14,12 @@ from hcpl_kernel.errors import SettingsError
 if TYPE_CHECKING:
     from hcpl_kernel.engines.base import Engine
 
+COMPILED = "compiled"
 _ENGINES = {
     "torch": ("torch_engine", "TorchEngine"),
     "openvino": ("openvino_engine", "OpenVinoEngine"),
     "onnx": ("onnx_engine", "OnnxEngine"),
-    "compiled": ("compiled_engine", "CompiledEngine"),
+    COMPILED: ("compiled_engine", "CompiledEngine"),
 }
 AUTO = "auto"
 """Torch with Triton in the scattering; on a GPU it compiles networks for which that pays back (`pipeline/compiling.py`)."""
@@ -27,7 +28,6 @@ PLAIN = "torch"
 TOLERANT = "compiled where it works"
 """What `auto` computes such a network with."""
 _NOT_ASKED_FOR = {AUTO: ("torch_engine", "TritonEngine"), TOLERANT: ("compiled_engine", "TolerantEngine")}
-COMPILED = "compiled"
 WITH_TRITON = (AUTO, COMPILED, TOLERANT)
 """Engines with which a scattering runs in Triton on GPUs where that works."""
 ENGINES = (AUTO, *_ENGINES)

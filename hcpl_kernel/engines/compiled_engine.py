@@ -13,6 +13,7 @@ from types import FunctionType, MethodType
 import torch
 from torch import Tensor
 
+from hcpl_kernel.engines import COMPILED, TOLERANT
 from hcpl_kernel.engines.base import CompiledClassifier
 from hcpl_kernel.engines.torch_engine import TorchClassifier, TritonEngine
 from hcpl_kernel.errors import SettingsError
@@ -34,7 +35,7 @@ it a few thousandths (our choice)."""
 class CompiledEngine(TritonEngine):
     """See :class:`hcpl_kernel.engines.base.Engine`; segmentation networks are not compiled."""
 
-    name = "compiled"
+    name = COMPILED
     shares_cores = False
 
     def check(self, device: torch.device) -> None:
@@ -70,7 +71,7 @@ class CompiledEngine(TritonEngine):
 class TolerantEngine(CompiledEngine):
     """The same where nobody asked for it: a network that cannot be compiled runs eagerly, and says so."""
 
-    name = "compiled where it works"
+    name = TOLERANT
 
     def classifier(self, network: CellNetwork, device: torch.device, input_size: int) -> CompiledClassifier:
         """See :class:`hcpl_kernel.engines.base.Engine`; whatever compiling raises is kept."""
@@ -111,7 +112,7 @@ class _CompiledClassifier(TorchClassifier):
         engine: what computes it.
     """
 
-    engine = "compiled"
+    engine = COMPILED
 
     def __init__(self, network: CellNetwork, device: torch.device, precision: str) -> None:
         super().__init__(network, device, precision)
@@ -151,7 +152,7 @@ class _TolerantClassifier(TorchClassifier):
             self._give_up(_first(error))
             return
         if difference < _AGREEMENT:
-            self.engine, self._compiled = "compiled", compiled
+            self.engine, self._compiled = COMPILED, compiled
         else:
             self._give_up(f"its descriptors differ by {difference:.1e}")
 

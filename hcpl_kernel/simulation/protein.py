@@ -80,7 +80,7 @@ def _compartment(anatomy: Anatomy, pattern: np.ndarray, carried: np.ndarray) -> 
 def _unspecific(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     """Stain that means nothing: faint, over the whole cell, more or less in the nucleus, grainy, with specks."""
     anatomy = stage.anatomy
-    level = np.float32(np.exp(rng.uniform(np.log(0.06), np.log(0.5))))
+    level = np.float32(np.exp(rng.uniform(np.log(0.06), np.log(0.7))))
     inside = 1 + rng.uniform(-0.5, 1.8) * anatomy.nucleus_soft * (1 - 0.6 * anatomy.nucleoli)
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.5, 1.0))
     light = level * inside * rough * anatomy.cell_soft * (1.2 - 0.6 * np.minimum(anatomy.radial, 1))
@@ -91,7 +91,8 @@ def _unspecific(rng: np.random.Generator, stage: Stage) -> np.ndarray:
 
 def _nucleoplasm(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     anatomy = stage.anatomy
-    rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.4, 0.8), ((0.075, 1), (0.3, 0.6), (0.9, 0.3)))
+    scales = ((0.075, 1), (rng.uniform(0.2, 0.4), rng.uniform(0.4, 1.2)), (0.9, 0.3))
+    rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.4, 1.1), scales)
     holes = 1 - rng.uniform(0.3, 0.95) * anatomy.nucleoli
     leak = rng.uniform(0.02, 0.22) * (1 - anatomy.nucleus_soft) * (1 - 0.7 * np.minimum(anatomy.radial, 1))
     return rough * (anatomy.nucleus_soft * holes + leak) * _divided(anatomy, 0.5)
@@ -130,7 +131,7 @@ def _fibrillar_centre(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     size = 0.33 * np.exp(rng.normal(0, 0.25, len(y)))
     dots = spots(anatomy.shape, anatomy.pixel, y, x, size, rng.uniform(1.2, 3, len(y)))
     return np.minimum(dots, 4) + grain(rng, anatomy.shape, anatomy.pixel, 0.4) * (
-        rng.uniform(0.03, 0.3) * anatomy.nucleus_soft + 0.25 * anatomy.nucleoli
+        0.03 + rng.random() ** 2 * anatomy.nucleus_soft + 0.25 * anatomy.nucleoli
     )
 
 
@@ -141,10 +142,13 @@ def _speckles(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     field = noise(rng, anatomy.shape, rng.uniform(0.2, 0.5), anatomy.pixel) + 0.5 * noise(
         rng, anatomy.shape, 1.2, anatomy.pixel
     )
-    patches = 1 / (1 + np.exp(-(field - rng.uniform(0.9, 1.4)) * 5))
+    patches = 1 / (1 + np.exp(-(field - rng.uniform(0.9, 1.4)) * rng.uniform(2.5, 6)))
+    patches *= np.exp(rng.uniform(0, 0.5) * noise(rng, anatomy.shape, 0.7, anatomy.pixel))
     room = np.clip(depth / 0.8, 0, 1) * (1 - anatomy.nucleoli)
     rough = grain(rng, anatomy.shape, anatomy.pixel, 0.35)
-    return rough * (3 * patches * room + rng.uniform(0.05, 0.7) * anatomy.nucleus_soft * (1 - 0.8 * anatomy.nucleoli))
+    return rough * (
+        rng.uniform(1.5, 3.5) * patches * room + rng.uniform(0.05, 0.7) * anatomy.nucleus_soft * (1 - 0.8 * anatomy.nucleoli)
+    )
 
 
 def _nuclear_bodies(rng: np.random.Generator, stage: Stage) -> np.ndarray:
@@ -156,8 +160,8 @@ def _nuclear_bodies(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     size = rng.uniform(0.3, 0.6) * np.exp(rng.normal(0, 0.2, len(y)))
     dots = spots(anatomy.shape, anatomy.pixel, y, x, size, rng.uniform(1.5, 4, len(y)))
     rough = grain(rng, anatomy.shape, anatomy.pixel, 0.45)
-    hazy = rng.uniform(0, 0.3) * anatomy.cell_soft * (rng.random() < 0.5)
-    return dots + rough * (hazy + rng.uniform(0.05, 0.8) * anatomy.nucleus_soft * (1 - 0.7 * anatomy.nucleoli))
+    hazy = rng.uniform(0, 0.5) * anatomy.cell_soft * (rng.random() < 0.5)
+    return dots + rough * (hazy + rng.uniform(0.05, 1.1) * anatomy.nucleus_soft * (1 - 0.7 * anatomy.nucleoli))
 
 
 def _reticulum(rng: np.random.Generator, stage: Stage) -> np.ndarray:
@@ -175,7 +179,8 @@ def _golgi(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     anatomy = stage.anatomy
     beside = np.exp(-((_from_centrosome(anatomy) / np.float32(rng.uniform(3.0, 5.5))) ** 2))
     room = beside * np.exp(-(((anatomy.outside_nucleus - 1.6) / 1.8) ** 2)) * anatomy.cytoplasm
-    return _crumbs(rng, anatomy, room, each=rng.uniform(10, 26), length=(0.6, 4.0), thickness=0.24, brightness=1.6)
+    each, longest, brightness = rng.uniform(10, 26), rng.uniform(1.5, 4.5), rng.uniform(0.9, 1.8)
+    return _crumbs(rng, anatomy, room, each, (0.4, longest), 0.24, brightness)
 
 
 def _intermediate_filaments(rng: np.random.Generator, stage: Stage) -> np.ndarray:
@@ -247,7 +252,7 @@ def _plasma_membrane(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     ruffles = spots(anatomy.shape, anatomy.pixel, y, x, np.full(len(y), 0.4), rng.uniform(0.3, 1.5, len(y)))
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.5, 0.9))
     body = rng.uniform(0.3, 1.0) * anatomy.cell_soft * (1 - rng.uniform(0, 0.4) * anatomy.nucleus_soft)
-    light = rough * (rng.uniform(0.8, 2.2) * rim * arcs + body) + ruffles
+    light = rough * (rng.uniform(0.5, 2.2) * rim * arcs + body) + ruffles
     if rng.random() < 0.5:
         light += _filopodia(rng, anatomy, rim, int(outline * rng.uniform(0.01, 0.08)))
     return light
@@ -271,7 +276,7 @@ def _mitochondria(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     anatomy = stage.anatomy
     room = 0.06 * anatomy.cytoplasm + anatomy.near_nucleus(rng.uniform(2.5, 6)) * np.clip(anatomy.edge, 0, 1)
     clumps = np.exp(0.7 * noise(rng, anatomy.shape, 2.5, anatomy.pixel))
-    each = rng.uniform(0.2, 0.6)
+    each = rng.uniform(0.2, 0.9)
     longest = rng.uniform(1.5, 4.5)
     threads = _crumbs(rng, anatomy, room * clumps, each, (0.4, longest), 0.2, 0.9, per_area=True)
     return threads * grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.3, 0.6))
@@ -290,7 +295,7 @@ def _aggresome(rng: np.random.Generator, stage: Stage) -> np.ndarray:
 
 def _cytosol(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     anatomy = stage.anatomy
-    rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.4, 0.9), ((0.075, 1), (0.3, 0.6), (1.2, 0.3)))
+    rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.4, 1.0), ((0.075, 1), (0.3, 0.6), (1.2, 0.3)))
     thin = np.clip(anatomy.edge / np.float32(rng.uniform(0.5, 1.5)), 0.3, 1)
     fall = 1 - rng.uniform(0, 0.6) * np.minimum(anatomy.radial, 1)
     cloudy = np.clip(1 + rng.uniform(0, 0.35) * noise(rng, anatomy.shape, 4.0, anatomy.pixel), 0.2, 2)
@@ -329,7 +334,7 @@ def _crumbs(
     weight = brightness * np.exp(rng.normal(0, 0.5, len(y)))
     inside = np.where(anatomy.nuclei > 0, -1, anatomy.cells).astype(np.int32)
     threads = fibres(rng, inside, anatomy.pixel, y, x, angle, length, 0.45, thickness, weight)
-    hazy = rng.uniform(0.02, 0.15) * grain(rng, anatomy.shape, anatomy.pixel, 0.5) * anatomy.cell_soft
+    hazy = rng.uniform(0.02, 0.3) * grain(rng, anatomy.shape, anatomy.pixel, 0.5) * anatomy.cell_soft
     return np.minimum(threads, 6) + rng.uniform(0.1, 0.4) * blur(threads, 1.0, anatomy.pixel) + hazy
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.settings import from_mapping
-from tools.train.cell_appearance import RED, YELLOW, AppearanceSettings, vary_appearance
+from tools.train.cell_appearance import GREEN, RED, YELLOW, AppearanceSettings, vary_appearance
 from tools.train.cell_augmentation import AugmentationSettings
 
 BAG = torch.tensor([0, 0, 1, 1])
@@ -38,7 +38,7 @@ def test_an_appearance_belongs_to_an_image(cells: Tensor, name: str) -> None:
     assert not torch.allclose(varied[0], varied[2], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["gain", "gamma", "blur", "noise", "lost_channel"])
+@pytest.mark.parametrize("name", ["gain", "gamma", "blur", "noise", "grain", "lost_channel"])
 def test_values_stay_in_range_and_the_ground_stays_black(cells: Tensor, name: str) -> None:
     varied = vary_appearance(cells, BAG, 2, AppearanceSettings(**{name: 1.0}))
     assert not torch.equal(varied, cells)
@@ -61,7 +61,28 @@ def test_blur_keeps_a_flat_picture() -> None:
     assert torch.allclose(varied[..., 4:-4, 4:-4], flat[..., 4:-4, 4:-4], atol=1e-6)
 
 
-@pytest.mark.parametrize("wrong", [{"gain": -0.1}, {"gamma": math.nan}, {"blur": 1.5}, {"lost_channel": 2.0}, {"haze": 0.1}])
+def test_grain_is_of_green_only_and_keeps_its_mean() -> None:
+    torch.manual_seed(2)
+    flat = torch.full((100, 4, 32, 32), 0.05)
+    varied = vary_appearance(flat, torch.arange(100), 100, AppearanceSettings(grain=1.0))
+    others = [channel for channel in range(4) if channel != GREEN]
+    assert torch.equal(varied[:, others], flat[:, others])
+    sd = (varied[:, GREEN] / 0.05).log().flatten(1).std(1)
+    assert float(sd.min()) < 0.1 and 0.9 < float(sd.max()) < 1.1  # each image has its own
+    assert float(varied[:, GREEN].mean()) == pytest.approx(0.05, rel=0.02)
+
+
+def test_grain_is_of_pixels_in_some_images_and_of_spots_in_others() -> None:
+    torch.manual_seed(2)
+    varied = vary_appearance(torch.full((50, 4, 64, 64), 0.05), torch.arange(50), 50, AppearanceSettings(grain=1.0))
+    log = varied[:, GREEN].log() - varied[:, GREEN].log().mean((1, 2), keepdim=True)
+    alike = (log[:, :, 1:] * log[:, :, :-1]).mean((1, 2)) / (log**2).mean((1, 2))  # neighbours' correlation
+    assert float(alike.min()) < 0.1 and float(alike.max()) > 0.7
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"gain": -0.1}, {"grain": math.inf}, {"gamma": math.nan}, {"blur": 1.5}, {"lost_channel": 2.0}, {"haze": 0.1}]
+)
 def test_what_cannot_be_drawn_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="appearance"):
         from_mapping(AugmentationSettings, {"appearance": wrong}, where="augmentation")

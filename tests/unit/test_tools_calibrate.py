@@ -88,6 +88,16 @@ def test_a_threshold_has_the_precision_that_was_asked_for() -> None:
     assert choose_threshold(prob, truth, np.ones(len(prob)), one_field, 0.5) is None
 
 
+def test_a_name_needs_more_than_one_good_field() -> None:
+    """All cells of field 0 have the class; of the other four fields every third, counted from the most probable."""
+    field, place = np.repeat(np.arange(5), 30), np.tile(np.arange(30), 5)
+    truth = (field == 0) | (place % 3 == 2)
+    prob = 0.9 - place / 40
+    assert 0.4 < truth[prob >= 0.5].mean() < 0.5
+    assert choose_threshold(prob, truth, np.ones(150), field, 0.4) is None
+    assert choose_threshold(prob, truth, np.ones(150), field, 0.3) is not None
+
+
 def test_measures_of_what_is_certain_and_right() -> None:
     truth = np.eye(2, dtype=bool)
     found = measure(truth.astype(float), truth, negative=1)

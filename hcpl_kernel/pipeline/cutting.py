@@ -33,6 +33,7 @@ def cut_shards(
     refused: Callable[[FieldFiles], str | None] = lambda _: None,
     working: Callable[[FieldFiles], AbstractContextManager[object]] = contextlib.nullcontext,
     stop: Stop | None = None,
+    threads: int | None = None,
 ) -> Generator[tuple[Shard, Pieces, CutShard], None, None]:
     """Make label maps, crops and records of shards, one shard after the other.
 
@@ -46,11 +47,12 @@ def cut_shards(
         refused: a text says why a field is not begun.
         working: gives what is entered while a field is worked on.
         stop: checked before every field.
+        threads: fields worked on at the same time; None takes one for each core and one more, to :data:`MOST_THREADS`.
 
     Yields:
         Each shard with its pieces, which are on the disk then.
     """
-    threads = min(len(cores()) + 1, MOST_THREADS)
+    threads = threads or min(len(cores()) + 1, MOST_THREADS)
 
     def finish(_worker: None, files: FieldFiles, _stop: Stop) -> FinishedField:
         if stop is not None:

@@ -70,6 +70,17 @@ def test_a_set_holds_what_prediction_would_crop(cells: CellSet) -> None:
     assert np.array_equal(cells.whole[cells.first[place] : cells.first[place + 1]], inside)
 
 
+def test_processes_cut_what_one_cuts(tmp_path: Path) -> None:
+    fields = tmp_path / "fields"
+    make_dataset(DatasetSettings(fields=4, seed=32, size=96), fields)  # of two shards
+    source = CellSource(str(fields), str(fields / "train.csv"), masks=str(fields / "masks"), pixel_size=0.32, crop_size=48)
+    made = [make_cell_set(source, tmp_path / str(processes), processes) for processes in (1, 2)]
+    assert len(made[0].keys) == 2
+    names = ["index.npz", "whole.npy", *(f"pieces/{key}/crops.raw" for key in made[0].keys)]
+    alone, shared = ([(each.folder / name).read_bytes() for name in names] for each in made)
+    assert alone == shared
+
+
 def test_a_field_can_be_taken_whole(cells: CellSet, tmp_path: Path) -> None:
     source = json.loads((cells.folder / "source.json").read_text())
     whole = make_cell_set(CellSource(**{**source, "masks": None, "whole_fields": True}), tmp_path)

@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace, values: dict[str, Any]) -> None:
     elif options.stage == "crops":
         from tools.train.cell_set import CellSource, make_cell_set
 
-        made = make_cell_set(from_mapping(CellSource, values, where), options.work)
+        made = make_cell_set(from_mapping(CellSource, values, where), options.work, options.processes)
         print(f"{made.cells} cells of {len(made.ids)} fields in {options.work}")
     elif options.stage == "cells":
         from tools.train.cell_set import CellSet

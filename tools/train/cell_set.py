@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -136,12 +138,13 @@ class CellSet:
         return _opened(self.folder, str(self.keys[self.shard[field]]))[start : start + self.count(field)]
 
 
-def make_cell_set(source: CellSource, folder: Path) -> CellSet:
+def make_cell_set(source: CellSource, folder: Path, processes: int = 1) -> CellSet:
     """Make the crops and the index of a cell set; what an earlier run has finished stays.
 
     Args:
         source: where the cells come from.
         folder: gets shards, label maps and the index.
+        processes: that cut shards, which does not change the result; a segmentator works in this one only.
 
     Raises:
         SettingsError, InputError: for an unusable source, or a folder made from another one.
@@ -161,18 +164,31 @@ def make_cell_set(source: CellSource, folder: Path) -> CellSet:
         masks = folder / "whole"
         _write_whole_masks(files, masks)
     shards = make_shards(files)
-    pieces = folder / PIECES
-    pieces.mkdir(exist_ok=True)
-    work = FieldWork(_segmenter(source, masks), source.pixel_size, folder / "labels")
-    (folder / "labels").mkdir(exist_ok=True)
-    cuts = {shard.index: _finished(pieces, _key(source, shard)) for shard in shards}
+    for name in (PIECES, "labels"):
+        (folder / name).mkdir(exist_ok=True)
+    cuts = {shard.index: _finished(folder / PIECES, _key(source, shard)) for shard in shards}
     todo = [shard for shard in shards if cuts[shard.index] is None]
-    for shard, _, cut in cut_shards(todo, work, source.crop_size, pieces, partial(_key, source)):
-        cuts[shard.index] = cut
+    cut = partial(_cut, source, masks, folder)
+    if processes == 1 or masks is None or len(todo) < 2:
+        cuts |= cut(todo)
+    else:
+        with ProcessPoolExecutor(min(processes, len(todo)), mp_context=get_context("spawn")) as pool:
+            for some in pool.map(partial(cut, threads=1), [[shard] for shard in todo]):
+                cuts |= some
     keys = [_key(source, shard) for shard in shards]
     made = [cut for cut in cuts.values() if cut is not None]
     _write_index(folder, keys, made, labels, groups)
     return CellSet.open(folder)
+
+
+def _cut(
+    source: CellSource, masks: Path | None, folder: Path, shards: Iterable[Shard], threads: int | None = None
+) -> dict[int, CutShard]:
+    """Cut shards, in a process of the pool or in this one; by their index."""
+    work = FieldWork(_segmenter(source, masks), source.pixel_size, folder / "labels")
+    pieces = folder / PIECES
+    stream = cut_shards(list(shards), work, source.crop_size, pieces, partial(_key, source), threads=threads)
+    return {shard.index: cut for shard, _, cut in stream}
 
 
 def _key(source: CellSource, shard: Shard) -> str:

@@ -150,7 +150,7 @@ class CellSampler:
 
 def _copied(parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> Tensor:
     """The chosen crops of each field, copied once: for a GPU, where there is one, into memory that it reads from."""
-    pinned = torch.cuda.is_available() and get_worker_info() is None
+    pinned = get_worker_info() is None and torch.cuda.is_available()  # a forked process must not ask CUDA
     shape = (sum(len(rows) for _, rows in parts), *parts[0][0].shape[1:])
     copied = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
     target, place = copied.numpy(), 0

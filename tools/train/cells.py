@@ -27,6 +27,7 @@ from tools.train.cell_augmentation import AugmentationSettings
 from tools.train.cell_set import CellSet, assign_folds
 from tools.train.cell_tasks import CellSampler, DualStreamTask, GrowthSettings, LossSettings, SingleCellTask, spec_identity
 from tools.train.descriptor_normalisation import adopt_statistics, fold_classifiers, standardise_classifiers
+from tools.train.feeding import on_device
 from tools.train.loop import RunSettings, Task, fit, preferred_device
 from tools.train.predictions import predict_fields, predicted
 from tools.train.publish import publish_module
@@ -220,20 +221,20 @@ def _train(
     else:
         task = SingleCellTask(*shared, count=settings.batch)
     if settings.start is not None:
-        _keep_what_it_says(module, task)
+        _keep_what_it_says(module, task, preferred_device(settings.run.accelerator))
     figures = fit(task, settings.run, folder, validation)
     fold_classifiers(module)
     return module, figures
 
 
-def _keep_what_it_says(module: nn.Module, task: Task) -> None:
+def _keep_what_it_says(module: nn.Module, task: Task, device: torch.device) -> None:
     """Standardise a trained network's classifiers without changing what it says; else its first steps would undo it."""
 
     def run() -> None:
         for step in range(START_BATCHES):
-            task.losses(module, task.batch(step, 0, 1), torch.device("cpu"))
+            task.losses(module, on_device(task.batch(step, 0, 1), device), device)
 
-    adopt_statistics(module, run)
+    adopt_statistics(module.to(device), run)
 
 
 def _publish(

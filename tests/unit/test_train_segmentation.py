@@ -19,7 +19,7 @@ from hcpl_kernel.settings import from_mapping, read_json
 from hcpl_kernel.simulation import simulate_field
 from tools.train.calibration import agreement, best_overlaps, calibrate, cut_maps
 from tools.train.publish import publish_module
-from tools.train.segmentation import SegmentationTraining, train_segmentation
+from tools.train.segmentation import SegmentationTraining, keep_of_start, train_segmentation
 from tools.train.segmentation_augmentation import augment_intensity, hide_seams, inner_borders, turn
 from tools.train.segmentation_data import CELL_PLANE, Crops, FieldSettings, make_fields
 from tools.train.segmentation_targets import class_targets
@@ -218,6 +218,17 @@ def test_a_network_learns_on_from_its_start_and_the_other_is_kept(tmp_path: Path
         train_segmentation(gone, tmp_path / "work", tmp_path / "weights", None, processes=1)
     with pytest.raises(SettingsError, match="nuclei"):
         dataclasses.replace(settings, start={"cell": start["cell"]})
+
+
+def test_a_part_of_the_start_is_kept() -> None:
+    spec = SegmentationSpec("mini_unet", "x.safetensors", {"width": 8})
+    start, trained = build_segmentation(spec), build_segmentation(spec)
+    expected = {k: 0.25 * v + 0.75 * trained.state_dict()[k] for k, v in start.state_dict().items() if v.is_floating_point()}
+    keep_of_start(trained, start.state_dict(), 0.25)
+    for name, value in expected.items():
+        torch.testing.assert_close(trained.state_dict()[name], value, msg=name)
+    keep_of_start(trained, start.state_dict(), 0.0)
+    torch.testing.assert_close(trained.state_dict()["final.bias"], expected["final.bias"])
 
 
 def test_publishing_enters_hash_and_provenance_in_the_ensemble(tmp_path: Path) -> None:

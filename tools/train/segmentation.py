@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,6 +41,9 @@ class SegmentationTraining:
         nuclei, cell: how each is trained; None keeps the network that `start` names.
         start: safetensors file of a network ("nuclei", "cell"), trained before, from which it learns on; a network without
             one starts at random.
+        start_share: share of the weights of `start` in what is published, 0 to below 1; the rest is what was trained from
+            them. A network that learned more of the simulation than real fields have keeps something of what it was. Our
+            choice.
         fields: what they are trained on.
         crop: side of the training crops, px at 0.32 um.
         batch: crops per step and device.
@@ -59,6 +63,7 @@ class SegmentationTraining:
     fields: FieldSettings = FieldSettings()
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     start: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    start_share: float = 0.0
     crop: int = 256
     batch: int = 8
     tries: int = 1
@@ -86,6 +91,8 @@ class SegmentationTraining:
             )
         if self.tries < 1 or not 0 <= self.hidden_seams <= 1 or self.dice < 0:
             raise SettingsError("tries must be positive, hidden_seams in [0, 1], dice not negative")
+        if not 0 <= self.start_share < 1 or (self.start_share and not self.start):
+            raise SettingsError(f"start_share {self.start_share}, expected 0 to below 1, and more than 0 only with start")
         if self.crop % 32 or not 32 <= self.crop <= self.fields.size:
             raise SettingsError(f"crop {self.crop}, expected a multiple of 32 up to the fields' {self.fields.size} px")
 
@@ -168,6 +175,8 @@ def train_segmentation(settings: SegmentationTraining, work: Path, weights: Path
             crops = Crops(paths, which, settings.crop, settings.batch, run.seed, settings.tries, settings.hidden_seams)
             task = SegmentationTask(module, crops, settings, _identity(settings, which))
             seconds[which] = fit(task, run, work / which)["seconds"]
+            if which in starts:
+                keep_of_start(module, load_file(starts[which]), settings.start_share)
         modules[which] = module.cpu()
     if only is not None:
         return
@@ -188,7 +197,9 @@ def train_segmentation(settings: SegmentationTraining, work: Path, weights: Path
             f"{figures['by_cut']['None']['iou_0.6']:.3f} without",
         }
         if which in starts:
-            provenance["start"] = f"{starts[which].name}, sha256 {sha256_of(starts[which])}"
+            provenance["start"] = (
+                f"{starts[which].name}, sha256 {sha256_of(starts[which])}, {settings.start_share:g} of it kept"
+            )
         changes = {
             "architecture": settings.architecture,
             "kwargs": dict(settings.kwargs),
@@ -199,6 +210,19 @@ def train_segmentation(settings: SegmentationTraining, work: Path, weights: Path
         publish_module(
             weights, settings.files[which], modules[which], settings.weights_dtype, ("segmentation", which), changes
         )
+
+
+def keep_of_start(module: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
+    """Make a module's weights and statistics `share` of those of its start and the rest of its own, in place.
+
+    Args:
+        module: trained from `start`.
+        start: its tensors by name.
+        share: in [0, 1].
+    """
+    for name, value in module.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(start[name].to(value), share)
 
 
 def _range(limits: tuple[float, float]) -> str:

@@ -313,7 +313,7 @@ def test_configs_name_existing_networks() -> None:
         chosen = CellTraining(**{**mini.classifier(network), "network": network.name})
         assert chosen.spec(ROOT / "weights" / "mini").input_size <= mini.crop_size
     for name in ("cla_efficientnet", "dsa_densenet", "dsa_regnety"):
-        path = CONFIGS / "mini" / "continued" / f"{name}.json"
+        path = CONFIGS / "mini" / "later" / f"{name}.json"
         values = read_json(path, 1)
         values.pop("schema")
         assert from_mapping(CellTraining, values, str(path)).spec(ROOT / "weights" / "mini").name == path.stem

@@ -248,7 +248,15 @@ def test_publishing_enters_hash_and_provenance_in_the_ensemble(tmp_path: Path) -
         publish_module(tmp_path, "x.safetensors", net, "int8", ("segmentation", "cell"), changes)
 
 
-@pytest.mark.parametrize("name", ["mini/segmentation.json", "mini/continued/segmentation.json", "full/segmentation.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mini/segmentation.json",
+        "mini/later/cell_segmentation.json",
+        "mini/later/nuclei_segmentation.json",
+        "full/segmentation.json",
+    ],
+)
 def test_configs_are_valid(name: str) -> None:
     values = read_json(CONFIGS / name, 1)
     values.pop("schema")

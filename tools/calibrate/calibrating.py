@@ -70,7 +70,8 @@ def fit(
         "positive_cells": evidence.truth.sum(0).tolist(),
         "method": method,
         "priors": "those of the data" if priors is None else priors.tolist(),
-        "thresholds": f"best F1 where at least {least_precision:g} of the named cells have the class",
+        "thresholds": f"best F1 where at least {least_precision:g} of the named cells have the class, "
+        "also without any one of the fields",
         "figures": f"before: {measure(evidence.prob, evidence.truth, negative)}; after, cross-validated: {tried[method]}",
     }
     return Fitted(CalibrationSpec(named, provenance), method, measure(evidence.prob, evidence.truth, negative), tried)

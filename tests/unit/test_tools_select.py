@@ -104,6 +104,9 @@ def test_a_higher_power_leaves_the_word_to_the_better_network() -> None:
     assert [(w.power, w.value) for w in tried] == [(1, 0), (2, 0), (4, 1), (8, 1)]
     assert all(w.groups == {"dsa": 1, "cell": 1} for w in tried)
     assert tried[2].networks["knows"] / tried[2].networks["errs"] == pytest.approx(16, rel=0.01)
+    known = {"knows": 0.6, "errs": 0.3}
+    (plain,) = weightings(cells, np.zeros(2, np.int64), known, FusionSpec(), HPA_CLASSES, value, powers=[1])
+    assert plain == tried[0]
 
 
 def test_an_image_is_scored_by_its_best_cell() -> None:

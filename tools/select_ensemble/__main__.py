@@ -27,6 +27,7 @@ from tools.finished_run import open_run
 from tools.select_ensemble.pictures import draw_correlation, draw_histograms
 from tools.select_ensemble.routing import RoutingSettings
 from tools.select_ensemble.selecting import as_json, changed_ensemble, known_from_labels, known_from_truth, select
+from tools.select_ensemble.weighting import POWERS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,13 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder for what is found")
     parser.add_argument("--threshold", type=float, default=RoutingSettings.threshold, help="least r of a fused class")
     parser.add_argument("--fewest-cells", type=int, default=RoutingSettings.fewest_cells, help="with fewer: cell only")
+    parser.add_argument(
+        "--powers",
+        type=int,
+        nargs="+",
+        default=POWERS,
+        metavar="P",
+        help="of the values, to weight by (default: 1 2 4 8)",
+    )
     parser.add_argument("--write", action="store_true", help="replace the weights folder's ensemble.json")
     given = parser.parse_args(arguments)
     try:
         settings = RoutingSettings(given.threshold, given.fewest_cells)
         run = open_run(given.work, given.weights)
         knowledge = known_from_truth(run, given.truth) if given.truth else known_from_labels(run, given.labels)
-        selection = select(run, knowledge, settings)
+        selection = select(run, knowledge, settings, given.powers)
         ensemble = changed_ensemble(read_values(given.weights), selection)
         found = as_json(selection, settings, len(run.records), run.ensemble.classes)
         given.output.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from tools.evaluate.variants import single_network
 from tools.finished_run import FinishedRun
 from tools.select_ensemble.diversity import best_of_families, family_of, network_correlation
 from tools.select_ensemble.routing import Routing, RoutingSettings, route
-from tools.select_ensemble.weighting import Weighting, weightings
+from tools.select_ensemble.weighting import POWERS, Weighting, weightings
 from tools.train.cell_set import CellSource, read_table
 
 CELL_METRIC = "mAP of cells at IoU 0.6"
@@ -112,7 +112,7 @@ def best_of_images(prob: NDArray[np.float32], field_of_cell: NDArray[np.int64], 
     return best
 
 
-def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings) -> Selection:
+def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings, powers: Sequence[int] = POWERS) -> Selection:
     """Choose networks, weights and routing.
 
     The routing is decided on the mean image stream of the DSAs, which is the image factor at inference, and on the mean
@@ -143,6 +143,7 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings) -> Sel
         fusion,
         run.ensemble.classes,
         lambda prob: known.value(apply_integrity(prob, run.integrity), run.field_of_cell),
+        powers,
     )
     return Selection(
         routing,

@@ -17,7 +17,8 @@ from hcpl_kernel.models.network_kinds import GROUPS, Group
 KeyT = TypeVar("KeyT", bound=str)
 
 POWERS = (1, 2, 4, 8)
-"""Powers of the value that are tried. The higher, the less the weak networks count."""
+"""Powers of the value that are tried. The higher, the less the weak networks count, and the more the held-out fields are
+trusted: where those are simulated, high powers gained there and lost on real fields (`benchmarks/real_fields.md`)."""
 
 _HARDLY = 1e-6  # the least weight; for a group, where the other is looked at alone (its image streams still count)
 
@@ -53,6 +54,7 @@ def weightings(
     fusion: FusionSpec,
     classes: ClassList,
     value_of: Callable[[NDArray[np.float32]], float],
+    powers: Sequence[int] = POWERS,
 ) -> list[Weighting]:
     """Weights by value, inside the groups and between them, for each of the powers.
 
@@ -67,10 +69,11 @@ def weightings(
         fusion: routing and order.
         classes: the K classes.
         value_of: the value of (N, K) probabilities of the cells, before integrity.
+        powers: of the values, each of which is tried.
     """
     members = {group: [s.name for s, _ in predictions if s.declared.group == group] for group in GROUPS}
     found = []
-    for power in POWERS:
+    for power in powers:
         weights: dict[str, float] = {}
         for names in members.values():
             weights |= relative_weights({name: values[name] for name in names}, power) if names else {}

@@ -23,17 +23,17 @@ REQUIRED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("numba",), "0.59"),
     (("safetensors",), "0.4"),
     (("pydantic",), "2.6"),
-    (("xgboost",), "2.0"),
+    (("xgboost", "xgboost-cpu"), "2.0"),
     (("pycocotools",), "2.0.7"),
     (("tqdm",), "4.60"),
     (("pillow",), "9.1"),
     (("psutil",), "5.9"),
 )
-# What brings more when it is there: (distribution, oldest supported release, what it is for).
+# What brings more when it is there: (distributions as above, oldest supported release, what it is for).
 OPTIONAL = (
-    ("openvino", "2024.4", "the faster CPU engine (--engine openvino)"),
-    ("onnxruntime", "1.18", "ONNX Runtime as an engine (--engine onnx)"),
-    ("onnx", "1.16", "what --engine onnx exports networks with"),
+    (("openvino",), "2024.4", "the faster CPU engine (--engine openvino)"),
+    (("onnxruntime", "onnxruntime-gpu"), "1.18", "ONNX Runtime as an engine (--engine onnx)"),
+    (("onnx",), "1.16", "what --engine onnx exports networks with"),
 )
 
 Versions = Callable[[str], str | None]
@@ -75,8 +75,8 @@ def check_packages(versions: Versions = installed_version) -> Iterator[Finding]:
                 yield Finding("package", name, "problem", f"{found}, expected >= {oldest}", _install(name, oldest))
             else:
                 yield Finding("package", name, "ok", found if oldest == "0" else f"{found} (>= {oldest})")
-    for name, oldest, purpose in OPTIONAL:
-        optional = versions(name)
+    for names, oldest, purpose in OPTIONAL:
+        name, optional = next(((n, found) for n in names if (found := versions(n)) is not None), (names[0], None))
         if optional is None or _release(optional) < _release(oldest):
             yield Finding("package", name, "note", f"{optional or 'not installed'}; >= {oldest} would bring {purpose}")
         else:

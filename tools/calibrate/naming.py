@@ -39,14 +39,14 @@ def choose_threshold(
     order = np.argsort(-prob, kind="stable")
     hits, named = np.cumsum((weight * truth)[order]), np.cumsum(weight[order])
     precision, recall = hits / named, hits / hits[-1]
-    surely = precision.copy()
+    without_one = precision.copy()
     for one in np.unique(field[truth]):
         others = field[order] != one
         hits_there = np.cumsum((weight * truth)[order] * others)
-        surely = np.minimum(surely, hits_there / np.maximum(np.cumsum(weight[order] * others), 1e-12))
+        without_one = np.minimum(without_one, hits_there / np.maximum(np.cumsum(weight[order] * others), 1e-12))
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     last_of_tie = np.append(np.diff(prob[order]) != 0, True)
-    good = last_of_tie & (surely >= least_precision) & (np.cumsum(truth[order]) >= FEWEST_CELLS / 2)
+    good = last_of_tie & (without_one >= least_precision) & (np.cumsum(truth[order]) >= FEWEST_CELLS / 2)
     if not good.any():
         return None
     return round(float(prob[order][np.argmax(np.where(good, f1, -1))]), 4)

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         default=POWERS,
         metavar="P",
-        help="of the values, to weight by (default: 1 2 4 8)",
+        help=f"of the values, to weight by (default: {' '.join(map(str, POWERS))})",
     )
     parser.add_argument("--write", action="store_true", help="replace the weights folder's ensemble.json")
     given = parser.parse_args(arguments)

@@ -19,6 +19,7 @@ from hcpl_kernel.simulation.markers import between_cells, spindle_light
 from hcpl_kernel.simulation.texture import blur, fibres, grain, noise, points_in_each, sample_points, spots
 
 SMALLEST_SEEN = 0.25  # um2 of a compartment, below which a cell does not show its pattern
+SMALLEST_SHARE = 0.4  # of all light in a compartment, below which other light hides the pattern: our choice
 LARGEST_HINT = 0.35  # of a carrier's light in a cell that does not carry the class: real cells differ by degrees
 
 
@@ -48,9 +49,8 @@ def protein_light(
     """
     anatomy = stage.anatomy
     carriers = between_cells(rng, anatomy.count, 0.05, 0.3)
-    light = np.zeros(anatomy.shape, np.float32)
     seen = np.zeros_like(cell_classes)
-    compartments = {}
+    lights, compartments = {}, {}
     for kind, painter in PAINTERS.items():
         carried = cell_classes[:, kind]
         if not carried.any():
@@ -58,12 +58,22 @@ def protein_light(
         strength = carriers * np.exp(rng.normal(0, 0.15, anatomy.count) + rng.normal(0, 0.25))
         hint = rng.uniform(0, LARGEST_HINT) * rng.random(anatomy.count)
         pattern = painter(rng, stage)
-        light += pattern * anatomy.spread(strength * np.where(carried, 1, hint))
+        lights[kind] = pattern * anatomy.spread(strength * np.where(carried, 1, hint))
         compartments[kind] = _compartment(anatomy, pattern, carried)
-        lit = np.bincount(anatomy.cells[compartments[kind]], minlength=anatomy.count + 1)[1:]
-        seen[:, kind] = carried & (lit * anatomy.pixel**2 >= SMALLEST_SEEN)
+    light = sum(lights.values(), start=_unspecific(rng, stage))
+    for kind, compartment in compartments.items():
+        seen[:, kind] = cell_classes[:, kind] & _shows(anatomy, lights[kind], light, compartment)
     seen[:, NEGATIVE] = ~seen.any(axis=1)
-    return light + _unspecific(rng, stage), seen, compartments
+    return light, seen, compartments
+
+
+def _shows(anatomy: Anatomy, own: np.ndarray, light: np.ndarray, compartment: np.ndarray) -> np.ndarray:
+    """(n,) bool: cells in which a compartment is large enough and a pattern's own light a good share of all light in it."""
+    cell = anatomy.cells[compartment]
+    lit, own_light, all_light = (
+        np.bincount(cell, weights, anatomy.count + 1)[1:] for weights in (None, own[compartment], light[compartment])
+    )
+    return (lit * anatomy.pixel**2 >= SMALLEST_SEEN) & (own_light >= SMALLEST_SHARE * all_light)
 
 
 def _compartment(anatomy: Anatomy, pattern: np.ndarray, carried: np.ndarray) -> np.ndarray:
@@ -80,8 +90,8 @@ def _compartment(anatomy: Anatomy, pattern: np.ndarray, carried: np.ndarray) -> 
 def _unspecific(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     """Stain that means nothing: faint, over the whole cell, more or less in the nucleus, grainy, with specks."""
     anatomy = stage.anatomy
-    level = np.float32(np.exp(rng.uniform(np.log(0.06), np.log(0.7))))
-    inside = 1 + rng.uniform(-0.5, 1.8) * anatomy.nucleus_soft * (1 - 0.6 * anatomy.nucleoli)
+    level = np.float32(np.exp(rng.uniform(np.log(0.06), np.log(0.45))))
+    inside = 1 + rng.uniform(-0.5, 1.2) * anatomy.nucleus_soft * (1 - 0.6 * anatomy.nucleoli)
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.5, 1.0))
     light = level * inside * rough * anatomy.cell_soft * (1.2 - 0.6 * np.minimum(anatomy.radial, 1))
     count = rng.poisson(np.count_nonzero(anatomy.cells) * anatomy.pixel**2 * np.exp(rng.uniform(-8.5, -4.5)))
@@ -117,9 +127,10 @@ def _nucleoli(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     anatomy = stage.anatomy
     body = anatomy.nucleoli
     ring = np.clip(4 * body * (1 - body), 0, 1)
-    filled = rng.uniform(0.3, 1.0)
+    filled = 1 - rng.uniform(0, 0.8) * (rng.random() < 0.35)  # the rim alone is bright in some fields
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.2, 0.45))
-    return rough * (2.2 * (filled * body + (1 - filled + 0.2) * ring) + rng.uniform(0.02, 0.3) * anatomy.nucleus_soft)
+    light = rng.uniform(1.8, 4.0) * (filled * body + (1 - filled) * ring)
+    return rough * (light + rng.uniform(0.02, 0.8) * anatomy.nucleus_soft)
 
 
 def _fibrillar_centre(rng: np.random.Generator, stage: Stage) -> np.ndarray:
@@ -129,9 +140,9 @@ def _fibrillar_centre(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     count = int(np.count_nonzero(inside) * anatomy.pixel**2 * rng.uniform(0.5, 1.2))
     y, x = sample_points(rng, inside, count)
     size = 0.33 * np.exp(rng.normal(0, 0.25, len(y)))
-    dots = spots(anatomy.shape, anatomy.pixel, y, x, size, rng.uniform(1.2, 3, len(y)))
-    return np.minimum(dots, 4) + grain(rng, anatomy.shape, anatomy.pixel, 0.4) * (
-        0.03 + rng.random() ** 2 * anatomy.nucleus_soft + 0.25 * anatomy.nucleoli
+    dots = spots(anatomy.shape, anatomy.pixel, y, x, size, rng.uniform(1.8, 4, len(y)))
+    return np.minimum(dots, 5) + grain(rng, anatomy.shape, anatomy.pixel, 0.4) * (
+        rng.uniform(0.03, 0.5) * anatomy.nucleus_soft + 0.25 * anatomy.nucleoli
     )
 
 
@@ -139,7 +150,7 @@ def _speckles(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     """Many irregular patches of the nucleoplasm between the nucleoli."""
     anatomy = stage.anatomy
     depth = anatomy.nuclear_depth()
-    field = noise(rng, anatomy.shape, rng.uniform(0.2, 0.5), anatomy.pixel) + 0.5 * noise(
+    field = noise(rng, anatomy.shape, rng.uniform(0.2, 0.8), anatomy.pixel) + 0.5 * noise(
         rng, anatomy.shape, 1.2, anatomy.pixel
     )
     patches = 1 / (1 + np.exp(-(field - rng.uniform(0.9, 1.4)) * rng.uniform(2.5, 6)))
@@ -147,7 +158,7 @@ def _speckles(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     room = np.clip(depth / 0.8, 0, 1) * (1 - anatomy.nucleoli)
     rough = grain(rng, anatomy.shape, anatomy.pixel, 0.35)
     return rough * (
-        rng.uniform(1.5, 3.5) * patches * room + rng.uniform(0.05, 0.7) * anatomy.nucleus_soft * (1 - 0.8 * anatomy.nucleoli)
+        rng.uniform(1.5, 4.5) * patches * room + rng.uniform(0.05, 0.7) * anatomy.nucleus_soft * (1 - 0.8 * anatomy.nucleoli)
     )
 
 
@@ -158,10 +169,10 @@ def _nuclear_bodies(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     each = rng.uniform(2, 8)
     y, x = points_in_each(rng, anatomy.cells, room, rng.poisson(each, anatomy.count) + 1)
     size = rng.uniform(0.3, 0.6) * np.exp(rng.normal(0, 0.2, len(y)))
-    dots = spots(anatomy.shape, anatomy.pixel, y, x, size, rng.uniform(1.5, 4, len(y)))
+    dots = spots(anatomy.shape, anatomy.pixel, y, x, size, rng.uniform(2, 4.5, len(y)))
     rough = grain(rng, anatomy.shape, anatomy.pixel, 0.45)
     hazy = rng.uniform(0, 0.5) * anatomy.cell_soft * (rng.random() < 0.5)
-    return dots + rough * (hazy + rng.uniform(0.05, 1.1) * anatomy.nucleus_soft * (1 - 0.7 * anatomy.nucleoli))
+    return dots + rough * (hazy + rng.uniform(0.05, 0.8) * anatomy.nucleus_soft * (1 - 0.7 * anatomy.nucleoli))
 
 
 def _reticulum(rng: np.random.Generator, stage: Stage) -> np.ndarray:
@@ -334,7 +345,7 @@ def _crumbs(
     weight = brightness * np.exp(rng.normal(0, 0.5, len(y)))
     inside = np.where(anatomy.nuclei > 0, -1, anatomy.cells).astype(np.int32)
     threads = fibres(rng, inside, anatomy.pixel, y, x, angle, length, 0.45, thickness, weight)
-    hazy = rng.uniform(0.02, 0.3) * grain(rng, anatomy.shape, anatomy.pixel, 0.5) * anatomy.cell_soft
+    hazy = rng.uniform(0.02, 0.6) * grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.4, 0.8)) * anatomy.cell_soft
     return np.minimum(threads, 6) + rng.uniform(0.1, 0.4) * blur(threads, 1.0, anatomy.pixel) + hazy
 
 

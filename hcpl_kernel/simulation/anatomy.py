@@ -24,6 +24,8 @@ class Anatomy:
         outside_nucleus, inside_nucleus: float32, um to the nuclear edge from outside and from inside.
         radial: float32, 0 at a cell's centre to 1 at its outline.
         nucleoli: float32 in [0, 1].
+        chromatin: float32, mean 0 and standard deviation 1: how dense the chromatin is; proteins of the nucleus keep to
+            its gaps.
         cytoplasm: bool, in a cell, out of the nucleus.
         mitotic, dying: (n,) bool.
         centrosome: (n, 2) float64, y and x in px, next to the nucleus (may be outside of the frame).
@@ -41,6 +43,7 @@ class Anatomy:
     inside_nucleus: np.ndarray
     radial: np.ndarray
     nucleoli: np.ndarray
+    chromatin: np.ndarray
     cytoplasm: np.ndarray
     mitotic: np.ndarray
     dying: np.ndarray
@@ -89,6 +92,7 @@ def make_anatomy(rng: np.random.Generator, layout: Layout, pixel: float) -> Anat
         inside_nucleus=inside_nucleus,
         radial=layout.radial,
         nucleoli=_nucleoli(rng, nuclei, np.where(still, inside_nucleus, 0), pixel),
+        chromatin=_chromatin(rng, nuclei.shape, pixel),
         cytoplasm=(cells > 0) & ~in_nucleus,
         mitotic=mitotic,
         dying=dying,
@@ -146,6 +150,12 @@ def _distance(mask: np.ndarray, pixel: float) -> np.ndarray:
     if mask.all():
         return np.full(mask.shape, 1e3, np.float32)
     return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5) * np.float32(pixel)
+
+
+def _chromatin(rng: np.random.Generator, shape: tuple[int, int], pixel: float) -> np.ndarray:
+    scales = ((0.35, 0.8), (0.8, 1.0), (1.8, 0.7))
+    total = sum((weight * noise(rng, shape, sigma, pixel) for sigma, weight in scales), np.zeros(shape, np.float32))
+    return total / np.float32(np.sqrt(sum(weight**2 for _, weight in scales)))
 
 
 def _nucleoli(rng: np.random.Generator, nuclei: np.ndarray, depth: np.ndarray, pixel: float) -> np.ndarray:

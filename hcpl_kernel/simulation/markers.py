@@ -87,8 +87,8 @@ def nuclear_light(rng: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
     shape, pixel = anatomy.shape, anatomy.pixel
     gains = between_cells(rng, anatomy.count, 0.08, 0.32)
     gains *= np.where(anatomy.mitotic, rng.uniform(1.4, 2.6), np.where(anatomy.dying, rng.uniform(1.5, 3.0), 1.0))
-    texture = grain(rng, shape, pixel, rng.uniform(0.2, 0.5), ((0.075, 0.6), (0.35, 0.8), (0.8, 1.0), (1.8, 0.7)))
-    holes = 1 - rng.uniform(0.35, 0.9) * anatomy.nucleoli
+    texture = np.exp(rng.uniform(0.15, 0.42) * anatomy.chromatin) * grain(rng, shape, pixel, rng.uniform(0.05, 0.2))
+    holes = 1 - rng.uniform(0.15, 0.85) * anatomy.nucleoli
     light = texture * holes * (1 + rng.uniform(-0.1, 0.35) * np.exp(-anatomy.inside_nucleus / np.float32(0.7)))
     if rng.random() < 0.15:  # mouse-like chromocentres
         still = anatomy.nuclear_depth()

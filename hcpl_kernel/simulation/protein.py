@@ -91,7 +91,7 @@ def _unspecific(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     """Stain that means nothing: faint, over the whole cell, more or less in the nucleus, grainy, with specks."""
     anatomy = stage.anatomy
     level = np.float32(np.exp(rng.uniform(np.log(0.06), np.log(0.45))))
-    inside = 1 + rng.uniform(-0.5, 1.2) * anatomy.nucleus_soft * (1 - 0.6 * anatomy.nucleoli)
+    inside = 1 + rng.uniform(-0.5, 1.2) * anatomy.nucleus_soft * (1 - 0.6 * anatomy.nucleoli) * _gaps(rng, anatomy, 0.3)
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.5, 1.0))
     light = level * inside * rough * anatomy.cell_soft * (1.2 - 0.6 * np.minimum(anatomy.radial, 1))
     count = rng.poisson(np.count_nonzero(anatomy.cells) * anatomy.pixel**2 * np.exp(rng.uniform(-8.5, -4.5)))
@@ -102,7 +102,7 @@ def _unspecific(rng: np.random.Generator, stage: Stage) -> np.ndarray:
 def _nucleoplasm(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     anatomy = stage.anatomy
     scales = ((0.075, 1), (rng.uniform(0.2, 0.4), rng.uniform(0.4, 1.2)), (0.9, 0.3))
-    rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.4, 1.1), scales)
+    rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.3, 0.9), scales) * _gaps(rng, anatomy, 0.45)
     holes = 1 - rng.uniform(0.3, 0.95) * anatomy.nucleoli
     leak = rng.uniform(0.02, 0.22) * (1 - anatomy.nucleus_soft) * (1 - 0.7 * np.minimum(anatomy.radial, 1))
     return rough * (anatomy.nucleus_soft * holes + leak) * _divided(anatomy, 0.5)
@@ -130,7 +130,7 @@ def _nucleoli(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     filled = 1 - rng.uniform(0, 0.8) * (rng.random() < 0.35)  # the rim alone is bright in some fields
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.2, 0.45))
     light = rng.uniform(1.8, 4.0) * (filled * body + (1 - filled) * ring)
-    return rough * (light + rng.uniform(0.02, 0.8) * anatomy.nucleus_soft)
+    return rough * (light + rng.uniform(0.02, 0.8) * anatomy.nucleus_soft * _gaps(rng, anatomy, 0.35))
 
 
 def _fibrillar_centre(rng: np.random.Generator, stage: Stage) -> np.ndarray:
@@ -142,7 +142,7 @@ def _fibrillar_centre(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     size = 0.33 * np.exp(rng.normal(0, 0.25, len(y)))
     dots = spots(anatomy.shape, anatomy.pixel, y, x, size, rng.uniform(1.8, 4, len(y)))
     return np.minimum(dots, 5) + grain(rng, anatomy.shape, anatomy.pixel, 0.4) * (
-        rng.uniform(0.03, 0.5) * anatomy.nucleus_soft + 0.25 * anatomy.nucleoli
+        rng.uniform(0.03, 0.5) * anatomy.nucleus_soft * _gaps(rng, anatomy, 0.35) + 0.25 * anatomy.nucleoli
     )
 
 
@@ -153,6 +153,8 @@ def _speckles(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     field = noise(rng, anatomy.shape, rng.uniform(0.2, 0.8), anatomy.pixel) + 0.5 * noise(
         rng, anatomy.shape, 1.2, anatomy.pixel
     )
+    field -= rng.uniform(0.2, 1.2) * anatomy.chromatin
+    field /= max(float(field.std()), 1e-6)
     patches = 1 / (1 + np.exp(-(field - rng.uniform(0.9, 1.4)) * rng.uniform(2.5, 6)))
     patches *= np.exp(rng.uniform(0, 0.5) * noise(rng, anatomy.shape, 0.7, anatomy.pixel))
     room = np.clip(depth / 0.8, 0, 1) * (1 - anatomy.nucleoli)
@@ -165,13 +167,13 @@ def _speckles(rng: np.random.Generator, stage: Stage) -> np.ndarray:
 def _nuclear_bodies(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     """A few round, sharp dots in the nucleoplasm."""
     anatomy = stage.anatomy
-    room = np.clip(anatomy.nuclear_depth() - 0.5, 0, 1) * (1 - anatomy.nucleoli)
+    room = np.clip(anatomy.nuclear_depth() - 0.5, 0, 1) * (1 - anatomy.nucleoli) * np.exp(-0.8 * anatomy.chromatin)
     each = rng.uniform(2, 8)
     y, x = points_in_each(rng, anatomy.cells, room, rng.poisson(each, anatomy.count) + 1)
     size = rng.uniform(0.3, 0.6) * np.exp(rng.normal(0, 0.2, len(y)))
     dots = spots(anatomy.shape, anatomy.pixel, y, x, size, rng.uniform(2, 4.5, len(y)))
-    rough = grain(rng, anatomy.shape, anatomy.pixel, 0.45)
-    hazy = rng.uniform(0, 0.5) * anatomy.cell_soft * (rng.random() < 0.5)
+    rough = grain(rng, anatomy.shape, anatomy.pixel, 0.45) * _gaps(rng, anatomy, 0.35)
+    hazy = _haze(rng, anatomy, 0.5) * (rng.random() < 0.5)
     return dots + rough * (hazy + rng.uniform(0.05, 0.8) * anatomy.nucleus_soft * (1 - 0.7 * anatomy.nucleoli))
 
 
@@ -262,8 +264,8 @@ def _plasma_membrane(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     y, x = sample_points(rng, (rim > 0.3) * arcs, int(outline * rng.uniform(0, 0.6)))
     ruffles = spots(anatomy.shape, anatomy.pixel, y, x, np.full(len(y), 0.4), rng.uniform(0.3, 1.5, len(y)))
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.5, 0.9))
-    body = rng.uniform(0.3, 1.0) * anatomy.cell_soft * (1 - rng.uniform(0, 0.4) * anatomy.nucleus_soft)
-    light = rough * (rng.uniform(0.5, 2.2) * rim * arcs + body) + ruffles
+    body = rng.uniform(0.4, 1.3) * anatomy.cell_soft * (1 - rng.uniform(0, 0.4) * anatomy.nucleus_soft)
+    light = rough * (rng.uniform(0.1, 1.5) * rim * arcs + body) + ruffles
     if rng.random() < 0.5:
         light += _filopodia(rng, anatomy, rim, int(outline * rng.uniform(0.01, 0.08)))
     return light
@@ -311,7 +313,7 @@ def _cytosol(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     fall = 1 - rng.uniform(0, 0.6) * np.minimum(anatomy.radial, 1)
     cloudy = np.clip(1 + rng.uniform(0, 0.35) * noise(rng, anatomy.shape, 4.0, anatomy.pixel), 0.2, 2)
     in_nucleus = 1 - rng.uniform(0.05, 0.9) * anatomy.nucleus_soft
-    return rough * anatomy.cell_soft * thin * fall * cloudy * in_nucleus
+    return rough * anatomy.cell_soft * thin * fall * cloudy * in_nucleus * _gaps(rng, anatomy, 0.2)
 
 
 def _vesicles(rng: np.random.Generator, stage: Stage) -> np.ndarray:
@@ -345,8 +347,19 @@ def _crumbs(
     weight = brightness * np.exp(rng.normal(0, 0.5, len(y)))
     inside = np.where(anatomy.nuclei > 0, -1, anatomy.cells).astype(np.int32)
     threads = fibres(rng, inside, anatomy.pixel, y, x, angle, length, 0.45, thickness, weight)
-    hazy = rng.uniform(0.02, 0.6) * grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.4, 0.8)) * anatomy.cell_soft
+    hazy = _haze(rng, anatomy, 0.5) * grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.4, 0.8))
     return np.minimum(threads, 6) + rng.uniform(0.1, 0.4) * blur(threads, 1.0, anatomy.pixel) + hazy
+
+
+def _gaps(rng: np.random.Generator, anatomy: Anatomy, largest: float) -> np.ndarray:
+    """(H, W) float32 factor: a diffuse protein of the nucleus is more in the gaps of the chromatin; 1 outside of nuclei."""
+    return np.exp(-rng.uniform(0, largest) * anatomy.chromatin * anatomy.nucleus_soft)
+
+
+def _haze(rng: np.random.Generator, anatomy: Anatomy, largest: float) -> np.ndarray:
+    """(H, W) float32: a little of the protein all over the cell, less towards its thin edge."""
+    fall = 1.2 - rng.uniform(0.2, 1.0) * np.minimum(anatomy.radial, 1)
+    return np.float32(rng.uniform(0.02, largest)) * fall * anatomy.cell_soft
 
 
 def _from_centrosome(anatomy: Anatomy) -> np.ndarray:

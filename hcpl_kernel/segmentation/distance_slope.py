@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from hcpl_kernel.segmentation._limits import NUCLEUS_CUT
 from hcpl_kernel.segmentation._maps import above
 
-REACH = 80
-"""px at the networks' resolution (25.6 um) over which the slope goes on. Our choice: cells are rarely longer."""
-SMOOTHING = 1.0
+REACH = 50
+"""px at the networks' resolution (16 um) over which the slope goes on. Our choice: most cells end before."""
+SMOOTHING = 2.0
 """px, sd of the Gaussian that the interior is smoothed with. Our choice."""
 
 

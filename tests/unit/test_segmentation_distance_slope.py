@@ -69,11 +69,13 @@ def test_touching_cells_meet_halfway_between_their_nuclei() -> None:
     assert wrong(with_distance_slope(nuclei, cells, 0.3)) < 0.02 < wrong(cells)
 
 
-def test_a_visible_border_stays_where_it_is() -> None:
+@pytest.mark.parametrize(("slope", "beside"), [(0.1, 2), (0.6, 4)])
+def test_a_visible_border_stays_where_it_is(slope: float, beside: int) -> None:
     nuclei, cells = two_cells_without_a_border()
     cells[:, 60:63] = (0, 255, 0)
-    found = label_cells(nuclei, with_distance_slope(nuclei, cells, 0.1), output_shape=(96, 160))[1]
-    assert (found[5:-5, 5:58] == 1).all() and (found[5:-5, 65:-5] == 2).all()
+    found = label_cells(nuclei, with_distance_slope(nuclei, cells, slope), output_shape=(96, 160))[1]
+    assert (found[5:-5, 5 : 60 - beside] == 1).all() and (found[5:-5, 63 + beside : -5] == 2).all()
+    assert (found[5:-5, :60] != 2).all() and (found[5:-5, 63:] != 1).all()
 
 
 class Passing(nn.Module):

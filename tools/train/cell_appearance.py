@@ -31,8 +31,6 @@ class AppearanceSettings:
         noise: largest sd of noise at full brightness; it falls with the root of the brightness.
         grain: largest sd of the logarithm of a factor on green that varies from pixel to pixel, or over spots of about
             :data:`BLUR_PX`: a stain is made of clusters, which many real nuclei and cells show as dots.
-        plain_reference: probability that red, blue or yellow, each by itself, is blurred until only its shapes are left: a
-            simulated texture says more of the protein than a real one.
         lost_channel: probability that red or yellow was not stained and the other stands for it, as in
             :mod:`hcpl_kernel.fields.absent_channels`.
     """
@@ -42,14 +40,13 @@ class AppearanceSettings:
     blur: float = 0.0
     noise: float = 0.0
     grain: float = 0.0
-    plain_reference: float = 0.0
     lost_channel: float = 0.0
 
     def __post_init__(self) -> None:
         finite = all(0 <= value < math.inf for value in (self.gain, self.gamma, self.noise, self.grain))
-        if not (finite and all(0 <= value <= 1 for value in (self.blur, self.plain_reference, self.lost_channel))):
+        if not (finite and 0 <= self.blur <= 1 and 0 <= self.lost_channel <= 1):
             raise SettingsError(
-                "appearance: expected finite gain, gamma, noise, grain >= 0, blur, plain_reference, lost_channel in [0, 1]"
+                "appearance: expected finite gain, gamma, noise, grain >= 0, blur and lost_channel in [0, 1]"
             )
 
 
@@ -73,10 +70,6 @@ def vary_appearance(cells: Tensor, bag: Tensor, bag_count: int, settings: Appear
     inside = (cells.amax(1, keepdim=True) > 0).to(cells.dtype)
     if settings.lost_channel > 0:
         cells = _lose_channels(cells, bag, bag_count, settings.lost_channel)
-    if settings.plain_reference > 0:
-        plain = torch.rand(bag_count, 4) < settings.plain_reference
-        plain[:, GREEN] = False
-        cells = torch.where(_of_cells(plain, bag, cells), _blurred(_blurred(_blurred(cells))), cells)
     if settings.blur > 0:
         share = _of_cells((torch.rand(bag_count, 1) * 2 - 1) * settings.blur, bag, cells)
         cells = (cells + share * (_blurred(cells) - cells)).clamp(0, 1)

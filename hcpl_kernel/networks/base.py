@@ -52,7 +52,9 @@ class CellNetwork(nn.Module):
         self.features = self._feature_depth()
 
     def standardise(self, cells: Tensor) -> Tensor:
-        """What the base takes: `(cells - mean) / std` in float32, gaps in blue filled before where the spec says so, given in the network's own precision.
+        """What the base takes: `(cells - mean) / std` in float32, given in the network's own precision.
+
+        Before that, gaps in blue are filled where the spec says so.
 
         Args:
             cells: (N, 4, S, S) in [0, 1].

@@ -8,6 +8,8 @@ import sys
 import zlib
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,6 +18,7 @@ from torch.nn import functional
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
+from hcpl_kernel.networks.base import closed
 
 SIDE = 64
 SMALL_SWIN = {"img_size": SIDE, "window_size": 4, "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}
@@ -276,3 +279,27 @@ def test_importing_a_module_does_not_shadow_an_export() -> None:
     assert {name for name in room.__all__ if getattr(room, name) is None} == set()
     with pytest.raises(AttributeError, match="no attribute 'bulid'"):
         _ = room.bulid
+
+
+@pytest.mark.parametrize("gap", [1, 3, 7, 11, 31])
+def test_gaps_are_filled_as_opencv_fills_them(gap: int) -> None:
+    planes = np.random.default_rng(gap).random((3, 40, 37), np.float32)
+    filled = [cv2.morphologyEx(plane, cv2.MORPH_CLOSE, np.ones((gap, gap), np.uint8)) for plane in planes]
+    assert np.array_equal(closed(torch.from_numpy(planes)[:, None], gap)[:, 0].numpy(), np.stack(filled))
+
+
+@torch.no_grad()
+def test_a_network_with_filled_gaps_sees_no_nucleolus_in_blue_only() -> None:
+    plain, filled = (fill(build(make_spec("cla", chromatin_filled=gap))) for gap in (1, 9))
+    even = torch.full((1, 4, SIDE, SIDE), 0.5)
+    dark = {channel: even.clone() for channel in (1, 2)}
+    for channel, cell in dark.items():
+        cell[:, channel, 20:27, 30:37] = 0.1
+    assert torch.equal(filled.descriptors(dark[2]), filled.descriptors(even))
+    assert not torch.equal(filled.descriptors(dark[1]), filled.descriptors(even))
+    assert not torch.equal(plain.descriptors(dark[2]), plain.descriptors(even))
+
+
+def test_gaps_of_an_even_size_are_refused() -> None:
+    with pytest.raises(SettingsError, match="chromatin_filled: .*expected an odd number"):
+        make_spec("dsa", chromatin_filled=10)

@@ -153,6 +153,7 @@ def _distance(mask: np.ndarray, pixel: float) -> np.ndarray:
 
 
 def _chromatin(rng: np.random.Generator, shape: tuple[int, int], pixel: float) -> np.ndarray:
+    """Smooth noise of several sizes: dense and loose chromatin."""
     scales = ((0.35, 0.8), (0.8, 1.0), (1.8, 0.7))
     total = sum((weight * noise(rng, shape, sigma, pixel) for sigma, weight in scales), np.zeros(shape, np.float32))
     return total / np.float32(np.sqrt(sum(weight**2 for _, weight in scales)))

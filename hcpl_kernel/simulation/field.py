@@ -20,7 +20,8 @@ from hcpl_kernel.simulation.camera import expose
 from hcpl_kernel.simulation.culture import draw_culture
 from hcpl_kernel.simulation.layout import make_layout
 from hcpl_kernel.simulation.markers import microtubule_light, nuclear_light, reticulum_light
-from hcpl_kernel.simulation.protein import Stage, protein_light
+from hcpl_kernel.simulation.protein import protein_light
+from hcpl_kernel.simulation.protein_patterns import Stage
 
 VISIBLE_TRUTH = 0.5
 

@@ -133,7 +133,7 @@ def test_carriers_are_brighter_where_the_pattern_is(kind: int) -> None:
 
 def test_a_pattern_that_other_light_hides_is_not_true(monkeypatch: pytest.MonkeyPatch) -> None:
     assert simulate_field(900, classes=[0]).cell_classes[:, 0].any()
-    monkeypatch.setattr(protein, "_unspecific", lambda rng, stage: np.full(stage.anatomy.shape, 50, np.float32))
+    monkeypatch.setattr(protein, "unspecific_stain", lambda rng, stage: np.full(stage.anatomy.shape, 50, np.float32))
     hidden = simulate_field(900, classes=[0]).cell_classes
     assert not hidden[:, 0].any() and hidden[:, 18].all()
 

@@ -11,11 +11,11 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.fields.channels import CHANNEL_COUNT, CHANNELS
 from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.networks.grey_closing import closed
 
 LABEL_PRIOR = 0.08
 """Initial probability of every class: a cell has about 1.5 of 19 labels. Our choice; it keeps the first steps of a
@@ -143,37 +143,6 @@ class CellNetwork(nn.Module):
         """(N, outputs) logits -> float32 in [0, 1], by the activation that the network's kind declares."""
         logits = logits.float()
         return logits.softmax(1) if self.spec.declared.activation == "softmax" else logits.sigmoid()
-
-
-def closed(plane: Tensor, gap: int) -> Tensor:
-    """Dark gaps are filled that a square of `gap` px covers: a grey closing, as `cv2.morphologyEx` with `MORPH_CLOSE`.
-
-    Args:
-        plane: (N, 1, S, S) float.
-        gap: odd; 1 leaves the plane as it is.
-
-    Returns:
-        the same shape.
-    """
-    rows, columns = 2, 3
-    widened = _largest(_largest(plane.contiguous(), gap, rows), gap, columns)
-    return -_largest(_largest(-widened, gap, rows), gap, columns)
-
-
-def _largest(plane: Tensor, width: int, axis: int) -> Tensor:
-    """The largest of `width` neighbours along an axis, those beyond the frame left out.
-
-    Maxima of twice as many neighbours in each step: at 11 px a ninth of the time of torch's pooling along an axis.
-    """
-    reach = width // 2
-    beyond = (reach, reach, 0, 0) if axis == plane.ndim - 1 else (0, 0, reach, reach)
-    largest, covered = functional.pad(plane, beyond, value=-math.inf), 1
-    while covered < width:
-        step = min(covered, width - covered)
-        kept = largest.shape[axis] - step
-        largest = torch.maximum(largest.narrow(axis, 0, kept), largest.narrow(axis, step, kept))
-        covered += step
-    return largest
 
 
 class _BaseMap(nn.Module):

@@ -18,7 +18,7 @@ from torch.nn import functional
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks import build
-from hcpl_kernel.networks.base import closed
+from hcpl_kernel.networks.grey_closing import closed
 
 SIDE = 64
 SMALL_SWIN = {"img_size": SIDE, "window_size": 4, "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
+from hcpl_kernel.fusion.log_odds import add_log_odds
 from hcpl_kernel.fusion.negative import apply_negative_rule
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.ensemble import FusionSpec
-from hcpl_kernel.models.network_kinds import GROUPS
+from hcpl_kernel.models.network_kinds import GROUPS, Group
 from hcpl_kernel.models.network_spec import NetworkSpec
 
 Predicted = tuple[NetworkSpec, Prediction]
@@ -49,6 +51,8 @@ def fuse(predictions: Sequence[Predicted], field_of_cell: np.ndarray, fusion: Fu
     "fuse-then-average": each network with an image stream is fused by its own two streams, each other one with the mean
     image stream; then the averages inside the groups and of the groups. "average-then-fuse": the averages of the cell
     streams first, then one fusion with the mean image stream. A group of which no network ran is left out.
+    "log-odds": the averages inside the groups and the mean image stream are added up as log-odds; the other group stands
+    for one of which no network ran, and without any image stream the averages are averaged.
 
     Args:
         predictions: the classifiers that ran, at least one, each with what it says; a network counts in its group by
@@ -70,26 +74,64 @@ def fuse(predictions: Sequence[Predicted], field_of_cell: np.ndarray, fusion: Fu
     fusion.check_classes(classes)
     _check(predictions, len(field_of_cell), len(classes))
     mean_image = mean_image_stream(predictions)
-    each_fused = fusion.order == "fuse-then-average"
+    if fusion.order == "fuse-then-average":
+        averages = group_averages(predictions, lambda p: _fused(p, mean_image, field_of_cell, fusion))
+        prob = _mean_of_groups(averages, fusion)
+    else:
+        prob = join_streams(group_averages(predictions), mean_image, field_of_cell, fusion)
+    return apply_negative_rule(prob, fusion.negative, classes.negative)
 
-    def joined(prob_cell: np.ndarray, prob_image: np.ndarray | None) -> np.ndarray:
-        if prob_image is None:
-            return prob_cell
-        return fuse_image_and_cell(prob_image, prob_cell, field_of_cell, fusion.cell_only)
 
-    def streams(prediction: Prediction) -> np.ndarray:
-        if not each_fused:
-            return prediction.prob_cell
-        return joined(prediction.prob_cell, mean_image if prediction.prob_image is None else prediction.prob_image)
+def group_averages(
+    predictions: Sequence[Predicted], value: Callable[[Prediction], np.ndarray] = lambda p: p.prob_cell
+) -> dict[Group, np.ndarray]:
+    """Of each group of which a network ran: the mean over its networks, by their weights, of a value, (N, K) float32."""
+    members = {group: [(spec, p) for spec, p in predictions if spec.declared.group == group] for group in GROUPS}
+    return {
+        group: weighted_mean([value(p) for _, p in own], [spec.weight for spec, _ in own])
+        for group, own in members.items()
+        if own
+    }
 
-    averages, weights = [], []
-    for group in GROUPS:
-        members = [(spec, prediction) for spec, prediction in predictions if spec.declared.group == group]
-        if members:
-            averages.append(weighted_mean([streams(p) for _, p in members], [spec.weight for spec, _ in members]))
-            weights.append(fusion.group_weight(group))
-    prob = weighted_mean(averages, weights)
-    return apply_negative_rule(prob if each_fused else joined(prob, mean_image), fusion.negative, classes.negative)
+
+def join_streams(
+    averages: Mapping[Group, np.ndarray], prob_image: np.ndarray | None, field_of_cell: np.ndarray, fusion: FusionSpec
+) -> np.ndarray:
+    """Join averages of cell streams with an image stream: as a sum of log-odds where the order is that, else as a product.
+
+    Args:
+        averages: (N, K) float32 in [0, 1] of each group of which a network ran, at least one. In a sum of log-odds the
+            other group stands for one that is not there.
+        prob_image: (F, K) float32 in [0, 1]; None leaves the average of the groups as it is.
+        field_of_cell: (N,) integer, each cell's row in the image stream.
+        fusion: order, routing, group weights, sums. Of a class that is `cell_only` the image counts nothing.
+
+    Returns:
+        (N, K) float32 in [0, 1], before the rule for the negative class.
+    """
+    if prob_image is None:
+        return _mean_of_groups(averages, fusion)
+    if fusion.log_odds is None:
+        return fuse_image_and_cell(prob_image, _mean_of_groups(averages, fusion), field_of_cell, fusion.cell_only)
+    classes = enumerate(fusion.log_odds.classes)
+    alone = tuple(replace(own, image=0.0) if k in fusion.cell_only else own for k, own in classes)
+    either = next(iter(averages.values()))
+    dsa, cell = averages.get("dsa", either), averages.get("cell", either)
+    return add_log_odds(dsa, cell, prob_image, field_of_cell, replace(fusion.log_odds, classes=alone))
+
+
+def _mean_of_groups(averages: Mapping[Group, np.ndarray], fusion: FusionSpec) -> np.ndarray:
+    return weighted_mean(list(averages.values()), [fusion.group_weight(group) for group in averages])
+
+
+def _fused(
+    prediction: Prediction, mean_image: np.ndarray | None, field_of_cell: np.ndarray, fusion: FusionSpec
+) -> np.ndarray:
+    """A network's cells by its own image stream, or by the mean one where it has none."""
+    prob_image = mean_image if prediction.prob_image is None else prediction.prob_image
+    if prob_image is None:
+        return prediction.prob_cell
+    return fuse_image_and_cell(prob_image, prediction.prob_cell, field_of_cell, fusion.cell_only)
 
 
 def apply_integrity(prob: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -149,9 +149,12 @@ class Keys:
         """How predictions are joined: integrity, fusion, classes, calibration."""
         ensemble = self._ensemble
         curves = ensemble.calibration.classes if ensemble.calibration is not None else ()
+        fusion = dataclasses.asdict(ensemble.fusion)
+        if ensemble.fusion.log_odds is not None:
+            fusion["log_odds"] = [dataclasses.asdict(own) for own in ensemble.fusion.log_odds.classes]
         return digest(
             None if ensemble.geometry is None else resolve_sha256(ensemble.folder, ensemble.geometry),
-            dataclasses.asdict(ensemble.fusion),
+            fusion,
             dataclasses.asdict(ensemble.classes),
             [dataclasses.asdict(curve) for curve in curves],
         )

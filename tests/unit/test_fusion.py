@@ -17,15 +17,24 @@ from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fusion.averaging import Predicted, apply_integrity, fuse, mean_image_stream, weighted_mean
 from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
+from hcpl_kernel.fusion.log_odds import LEAST, add_log_odds
 from hcpl_kernel.fusion.negative import apply_negative_rule
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.ensemble import FUSION_ORDERS, NEGATIVE_RULES, FusionSpec
+from hcpl_kernel.models.log_odds_spec import ClassLogOdds, LogOddsSpec
 from hcpl_kernel.models.network_spec import NetworkSpec
 
 GOLDEN = Path(__file__).parent / "fusion_golden.json"
 FIELD_OF_CELL = np.array([0, 0, 1])
 FUSED, ROUTED = 0, 11
 CLASS_COUNT, NEGATIVE = len(HPA_CLASSES), 18
+PRODUCTS = tuple(order for order in FUSION_ORDERS if order != "log-odds")
+SUMS = LogOddsSpec((ClassLogOdds(0.5, 1, 2, -1),) * 18 + (ClassLogOdds(1, 1, 0, -2, relative=True),))
+
+
+def fusion_of(order: str, **rest: Any) -> FusionSpec:
+    """A fusion of this order, with the sums that it needs."""
+    return FusionSpec(order=order, log_odds=SUMS if order == "log-odds" else None, **rest)
 
 
 def dsa(name: str, prob_image: np.ndarray, prob_cell: np.ndarray, weight: float = 1.0) -> Predicted:
@@ -100,10 +109,53 @@ def test_average_then_fuse_by_hand() -> None:
     np.testing.assert_allclose(prob[:, ROUTED], [0.4, 0.7, 0.5], rtol=1e-5)
 
 
+def test_sum_of_log_odds_by_hand() -> None:
+    # DSA cell streams .5 .7 .3, cell level .3 .7 .7, image .8 .8 .4; log-odds .5 d + c + 2 i - 1
+    def logit(p: float) -> float:
+        return float(np.log(p / (1 - p)))
+
+    prob = fuse(DSAS + CELL_LEVEL, FIELD_OF_CELL, fusion_of("log-odds", cell_only=(ROUTED,)), HPA_CLASSES)
+    cells = np.array([0.5 * logit(d) + logit(c) - 1 for d, c in ((0.5, 0.3), (0.7, 0.7), (0.3, 0.7))])
+    images = np.array([2 * logit(p) for p in (0.8, 0.8, 0.4)])
+    np.testing.assert_allclose(prob[:, FUSED], 1 / (1 + np.exp(-cells - images)), rtol=1e-5)
+    np.testing.assert_allclose(prob[:, ROUTED], 1 / (1 + np.exp(-cells)), rtol=1e-5)
+    # Relative: d + c less its mean in the field - 2; the third cell is alone in its field
+    sums = np.array([logit(d) + logit(c) for d, c in ((0.5, 0.3), (0.7, 0.7), (0.3, 0.7))])
+    sums -= np.array([sums[:2].mean(), sums[:2].mean(), sums[2]])
+    np.testing.assert_allclose(prob[:, NEGATIVE], 1 / (1 + np.exp(2 - sums)), rtol=1e-5)
+    assert prob.dtype == np.float32
+
+
+def test_in_a_sum_of_log_odds_one_group_stands_for_the_other() -> None:
+    alone = fuse(DSAS, FIELD_OF_CELL, fusion_of("log-odds"), HPA_CLASSES)
+    mean = weighted_mean([p.prob_cell for _, p in DSAS], [1, 3])
+    both = fuse((*DSAS, cell_level("c", mean)), FIELD_OF_CELL, fusion_of("log-odds"), HPA_CLASSES)
+    np.testing.assert_allclose(alone, both, rtol=1e-6)
+
+
+def test_no_stream_decides_a_sum_of_log_odds_alone() -> None:
+    sure, prob = rows(0, 1, LEAST), rows(0.5, 0.5, 0.5)
+    total = add_log_odds(sure, prob, rows(0.5, 0.5), FIELD_OF_CELL, SUMS)
+    assert total[0, 0] == total[2, 0] > 0 and total[1, 0] < 1
+    with pytest.raises(InputError, match="expected two cell streams \\(3, 19\\)"):
+        add_log_odds(sure[:2], prob, rows(0.5, 0.5), FIELD_OF_CELL, SUMS)
+
+
+def test_sums_come_with_their_order_and_one_for_each_class() -> None:
+    with pytest.raises(SettingsError, match="log_odds: found none, expected sums"):
+        FusionSpec(order="log-odds")
+    with pytest.raises(SettingsError, match="log_odds: found some, expected none with order"):
+        FusionSpec(log_odds=SUMS)
+    with pytest.raises(SettingsError, match="found 19 sums, expected one for each of 2 classes"):
+        fusion_of("log-odds").check_classes(ClassList(("a", "b"), (), None))
+    with pytest.raises(SettingsError, match="dsa"):
+        ClassLogOdds(dsa=-1, cell=1, image=1, constant=0)
+
+
 @pytest.mark.parametrize("order", FUSION_ORDERS)
 def test_without_dsas_the_cell_level_networks_are_used_alone(order: str) -> None:
     assert mean_image_stream([]) is None
-    prob = fuse(CELL_LEVEL, FIELD_OF_CELL, FusionSpec(order=order), HPA_CLASSES)
+    prob = fuse(CELL_LEVEL, FIELD_OF_CELL, fusion_of(order), HPA_CLASSES)
     np.testing.assert_allclose(prob, rows(0.3, 0.7, 0.7), rtol=1e-6)
 
 
@@ -219,9 +271,9 @@ def ensembles(draw: st.DrawFn) -> Ensemble:
 
     networks = [dsa(f"d{k}", probabilities(fields), probabilities(cells), rng.uniform(0.1, 5)) for k in range(dsa_count)]
     networks += [cell_level(f"c{k}", probabilities(cells), rng.uniform(0.1, 5)) for k in range(cell_count)]
-    spec = FusionSpec(
+    spec = fusion_of(
+        draw(st.sampled_from(FUSION_ORDERS)),
         cell_only=tuple(draw(st.sets(st.integers(0, 18)))),
-        order=draw(st.sampled_from(FUSION_ORDERS)),
         negative=draw(st.sampled_from(NEGATIVE_RULES)),
         dsa_weight=draw(st.floats(0.1, 10)),
         cell_weight=draw(st.floats(0.1, 10)),
@@ -254,10 +306,11 @@ def test_a_network_that_is_surer_of_a_class_never_lowers_it(ensemble: Ensemble, 
 
 @settings(max_examples=40)
 @given(ensembles())
-def test_one_network_per_group_makes_both_orders_equal(ensemble: Ensemble) -> None:
+def test_one_network_per_group_makes_both_products_equal(ensemble: Ensemble) -> None:
     networks, field_of_cell, spec = ensemble
     one_each = list({spec.declared.group: (spec, prediction) for spec, prediction in networks}.values())
     first, second = (
-        fuse(one_each, field_of_cell, dataclasses.replace(spec, order=order), HPA_CLASSES) for order in FUSION_ORDERS
+        fuse(one_each, field_of_cell, dataclasses.replace(spec, order=order, log_odds=None), HPA_CLASSES)
+        for order in PRODUCTS
     )
     np.testing.assert_allclose(first, second, atol=1e-6)

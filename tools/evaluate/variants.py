@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.averaging import apply_integrity, fuse, mean_image_stream, weighted_mean
-from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
+from hcpl_kernel.fusion.averaging import apply_integrity, fuse, group_averages, join_streams, mean_image_stream
 from hcpl_kernel.fusion.negative import apply_negative_rule
 from hcpl_kernel.models.ensemble import FusionSpec
 from tools.finished_run import FinishedRun
@@ -67,9 +66,7 @@ def single_network(run: FinishedRun, name: str, fusion: FusionSpec) -> Floats:
     """
     _, network = run.of_network(name)
     image = mean_image_stream(run.predictions) if network.prob_image is None else network.prob_image
-    prob = network.prob_cell
-    if image is not None:
-        prob = fuse_image_and_cell(image, prob, run.field_of_cell, fusion.cell_only)
+    prob = join_streams({"cell": network.prob_cell}, image, run.field_of_cell, fusion)
     return apply_negative_rule(prob, fusion.negative, run.ensemble.classes.negative)
 
 
@@ -102,15 +99,14 @@ def _bare(run: FinishedRun) -> Iterator[tuple[str, Floats]]:
     image = mean_image_stream(run.predictions)
     if image is None:
         return
-    product = dataclasses.replace(fusion, cell_only=())
+    product = dataclasses.replace(fusion.product, cell_only=())
     yield PRODUCT, fuse(run.predictions, field_of_cell, product, classes)
     alone = dataclasses.replace(fusion, cell_only=tuple(range(len(classes))))
     yield CELL_ONLY, fuse(run.predictions, field_of_cell, alone, classes)
     dsas, cell_level = run.of_group("dsa"), run.of_group("cell")
     if cell_level:
-        # The image factor is the same for all of them, so that fusing before or after the mean is the same.
-        prob = weighted_mean([p.prob_cell for _, p in cell_level], [spec.weight for spec, _ in cell_level])
-        prob = fuse_image_and_cell(image, prob, field_of_cell, fusion.cell_only)
+        # Of a product the image factor is the same for all of them, so that fusing before or after the mean is the same.
+        prob = join_streams(group_averages(cell_level), image, field_of_cell, fusion)
         yield CELL_GROUP, apply_negative_rule(prob, fusion.negative, classes.negative)
     if dsas:
         yield DSA_GROUP, fuse(dsas, field_of_cell, fusion, classes)

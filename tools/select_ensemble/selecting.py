@@ -126,7 +126,7 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings, powers
         raise InputError(f"{run.work}: no DSA has run; the routing compares their image stream with the cells")
     cell = weighted_mean([p.prob_cell for _, p in run.predictions], [spec.weight for spec, _ in run.predictions])
     routing = route(image, cell, run.field_of_cell, known.carried, settings)
-    fusion = dataclasses.replace(run.ensemble.fusion, cell_only=routing.cell_only)
+    fusion = dataclasses.replace(run.ensemble.fusion.product, cell_only=routing.cell_only)
     values = {}
     for spec, _ in run.predictions:
         prob = apply_integrity(single_network(run, spec.name, fusion), run.integrity)
@@ -162,6 +162,8 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings, powers
 def changed_ensemble(values: Mapping[str, Any], selection: Selection) -> dict[str, Any]:
     """The content of `ensemble.json` with the selection in it, without the calibration of what it had before.
 
+    Sums of log-odds were fitted to the networks of before, too: the paper's product takes their place.
+
     Args:
         values: the present content.
         selection: what was chosen.
@@ -178,6 +180,8 @@ def changed_ensemble(values: Mapping[str, Any], selection: Selection) -> dict[st
     ]
     weighting = selection.weighting
     fusion = {**values["fusion"], "cell_only": list(selection.routing.cell_only)}
+    if fusion.pop("log_odds", None) is not None:
+        fusion["order"] = "fuse-then-average"
     fusion.update({f"{group}_weight": weight for group, weight in weighting.groups.items()})
     kept = {key: value for key, value in values.items() if key != "calibration"}
     return {**kept, "networks": networks, "fusion": fusion}

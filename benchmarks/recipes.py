@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from hcpl_kernel.cli import main as hcpl
-from hcpl_kernel.fusion.averaging import apply_integrity, fuse
+from hcpl_kernel.fusion.averaging import fuse
 from hcpl_kernel.scoring import read_truth
 from hcpl_kernel.scoring.resampling import interval, resample
 from tools.evaluate.average_precision import Scored, score
@@ -46,7 +46,7 @@ def predicted(work: Path, fields: int) -> FinishedRun:
 def joined(run: FinishedRun, networks: list[str]) -> np.ndarray:
     """(N, K) of some networks of the run, as a weights folder with only these would predict."""
     some = [(spec, prediction) for spec, prediction in run.predictions if spec.name in networks]
-    return apply_integrity(fuse(some, run.field_of_cell, run.ensemble.fusion, run.ensemble.classes), run.integrity)
+    return run.weighted(fuse(some, run.field_of_cell, run.ensemble.fusion, run.ensemble.classes))
 
 
 def main() -> None:

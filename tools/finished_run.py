@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.averaging import Predicted
+from hcpl_kernel.fusion.averaging import Predicted, apply_integrity
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.ensemble import GEOMETRY, Ensemble, read_ensemble
 from hcpl_kernel.models.network_kinds import GROUPS, Group
@@ -69,6 +69,10 @@ class FinishedRun:
     def field_of_cell(self) -> NDArray[np.int64]:
         """(N,) the position of every cell's field."""
         return np.repeat(np.arange(len(self.records)), [len(record.table) for record in self.records])
+
+    def weighted(self, prob: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, K) fused values as they are after integrity."""
+        return apply_integrity(prob, self.integrity, self.ensemble.fusion.integrity_power)
 
     def only(self, ids: Collection[str]) -> FinishedRun:
         """The run as if it were of these fields only; those that it does not have are left out.

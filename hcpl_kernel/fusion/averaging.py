@@ -134,12 +134,13 @@ def _fused(
     return fuse_image_and_cell(prob_image, prediction.prob_cell, field_of_cell, fusion.cell_only)
 
 
-def apply_integrity(prob: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Multiply all class probabilities of a cell by its visual-integrity weight (paper, "VID").
+def apply_integrity(prob: np.ndarray, weight: np.ndarray, power: float = 1.0) -> np.ndarray:
+    """Multiply all class probabilities of a cell by a power of its visual-integrity weight (paper, "VID").
 
     Args:
         prob: (N, K) float32 in [0, 1].
         weight: (N,) float32 in [0, 1].
+        power: of the weight, in [0, 1] (`fusion.integrity_power`); 1 is the paper's, 0 leaves the weight out.
 
     Returns:
         (N, K) float32 in [0, 1].
@@ -149,7 +150,7 @@ def apply_integrity(prob: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """
     if weight.shape != (len(prob),):
         raise InputError(f"integrity: expected one weight for each of {len(prob)} cells, found {weight.shape}")
-    return (prob * weight[:, None]).astype(np.float32)
+    return (prob * weight[:, None] ** power).astype(np.float32)
 
 
 def _check(predictions: Sequence[Predicted], cells: int, classes: int) -> None:

@@ -102,6 +102,8 @@ class FusionSpec:
         dsa_weight, cell_weight: weights of the two group averages, DSAs and cell-level networks, above 0; of no effect
             with "log-odds", whose sums have weights of their own.
         log_odds: the sums of "log-odds"; None with the other orders.
+        integrity_power: of the visual-integrity weight by which a cell's values are multiplied, in [0, 1]; 1 is the
+            paper's. Below, cells that are cut or unusual count more (our choice).
 
     Raises:
         SettingsError: for a value that is out of range or of another type.
@@ -113,6 +115,7 @@ class FusionSpec:
     dsa_weight: Positive = 1.0
     cell_weight: Positive = 1.0
     log_odds: LogOddsSpec | None = None
+    integrity_power: Share = 1.0
 
     def __post_init__(self) -> None:
         if (self.order == "log-odds") != (self.log_odds is not None):

@@ -76,7 +76,8 @@ def join(
         prob = fuse(said, field_of_cell(cut.records), ensemble.fusion, ensemble.classes)
     else:
         prob = np.zeros((cut.cells, len(ensemble.classes)), np.float32)
-    prob = calibrate(apply_integrity(prob, integrity), ensemble.calibration_of(networks))
+    prob = apply_integrity(prob, integrity, ensemble.fusion.integrity_power)
+    prob = calibrate(prob, ensemble.calibration_of(networks))
     return Part(cut, predictions, keys, integrity, prob)
 
 

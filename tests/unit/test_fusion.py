@@ -185,6 +185,8 @@ def test_negative_rule_acts_on_the_joined_probabilities() -> None:
 def test_integrity_multiplies_every_class() -> None:
     weighted = apply_integrity(rows(0.5, 0.8), np.array([1.0, 0.25], np.float32))
     np.testing.assert_allclose(weighted, rows(0.5, 0.2), rtol=1e-6)
+    halfway = apply_integrity(rows(0.5, 0.8), np.array([1.0, 0.25], np.float32), power=0.5)
+    np.testing.assert_allclose(halfway, rows(0.5, 0.4), rtol=1e-6)
     with pytest.raises(InputError, match="each of 2 cells"):
         apply_integrity(rows(0.5, 0.8), np.ones(3, np.float32))
 

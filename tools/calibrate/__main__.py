@@ -34,7 +34,7 @@ from hcpl_kernel.models.calibration_spec import CalibrationSpec
 from hcpl_kernel.models.ensemble import Ensemble, read_values, write_ensemble
 from hcpl_kernel.runtime.atomic import atomic_open
 from tools.calibrate.calibrating import Fitted, fit
-from tools.calibrate.evidence import READERS, Evidence, gather
+from tools.calibrate.evidence import READERS, Evidence, gather, source_of
 from tools.calibrate.measures import calibration_error, measure
 from tools.calibrate.naming import LEAST_PRECISION
 from tools.calibrate.pictures import draw_reliability
@@ -74,7 +74,7 @@ def _calibrate(given: argparse.Namespace) -> None:
     run = open_run(given.work, given.weights)
     ensemble = run.ensemble
     option, path = next((name, getattr(given, name)) for name in READERS if getattr(given, name) is not None)
-    evidence = gather(run, READERS[option](run, path), _source(option, path))
+    evidence = gather(run, READERS[option](run, path), source_of(option, path))
     if given.measure:
         if ensemble.calibration is None:
             raise InputError(f"{given.weights} has no calibration to measure; leave out --measure to fit one")
@@ -96,18 +96,6 @@ def _calibrate(given: argparse.Namespace) -> None:
         values = read_values(given.weights)
         values["calibration"] = part
         write_ensemble(given.weights / "ensemble.json", values)
-
-
-def _source(option: str, path: Path) -> str:
-    """Where the truth comes from, for the provenance."""
-    settings = path / "settings.json"
-    if option != "fields" or not settings.is_file():
-        return f"{option} of {path.name}"
-    made = json.loads(settings.read_text())
-    return (
-        f"{made['fields']} simulated fields of {made['size']} px at {made['pixel_size']} um, "
-        f"{made['frequency']} class frequencies, seed {made['seed']}"
-    )
 
 
 def _read_priors(path: Path, classes: ClassList) -> NDArray[np.float64]:

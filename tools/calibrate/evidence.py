@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.averaging import apply_integrity, fuse
+from hcpl_kernel.fusion.averaging import fuse
 from hcpl_kernel.scoring.labelled import parse_classes, read_label_map, read_label_table, shared_pixels
 from tools.finished_run import FinishedRun
 
@@ -45,17 +46,27 @@ def gather(run: FinishedRun, known: Known, source: str) -> Evidence:
         InputError: if none of them is in the run.
     """
     classes = run.ensemble.classes
-    prob = apply_integrity(fuse(run.predictions, run.field_of_cell, run.ensemble.fusion, classes), run.integrity)
-    truth = np.zeros(prob.shape, np.bool_)
+    prob = run.weighted(fuse(run.predictions, run.field_of_cell, run.ensemble.fusion, classes))
+    rows, truth = known_cells(run, known)
+    return Evidence(prob[rows], truth, run.field_of_cell[rows], source)
+
+
+def known_cells(run: FinishedRun, known: Known) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which cells of a run are known, (n,) their rows, and what they have, (n, K).
+
+    Raises:
+        InputError: if none of them is in the run.
+    """
     names = [(record.id, int(cell)) for record in run.records for cell in record.table.cell]
-    kept = [row for row, name in enumerate(names) if name in known]
-    if not kept:
+    rows = np.array([row for row, name in enumerate(names) if name in known], np.int64)
+    if not len(rows):
         raise InputError(
             f"{run.work}: none of its {len(names)} cells is among the {len(known)} known ones; are the IDs alike?"
         )
-    for row in kept:
-        truth[row, sorted(known[names[row]])] = True
-    return Evidence(prob[kept], truth[kept], run.field_of_cell[kept], source)
+    truth = np.zeros((len(rows), len(run.ensemble.classes)), np.bool_)
+    for own, row in enumerate(rows):
+        truth[own, sorted(known[names[row]])] = True
+    return rows, truth
 
 
 def from_simulation(run: FinishedRun, fields: Path) -> Known:
@@ -111,6 +122,18 @@ def from_images(run: FinishedRun, path: Path) -> Known:
         if record.id in of_image
         for cell in record.table.cell
     }
+
+
+def source_of(option: str, path: Path) -> str:
+    """Where the truth comes from, for a provenance; `option` is a key of :data:`READERS`."""
+    settings = path / "settings.json"
+    if option != "fields" or not settings.is_file():
+        return f"{option} of {path.name}"
+    made = json.loads(settings.read_text())
+    return (
+        f"{made['fields']} simulated fields of {made['size']} px at {made['pixel_size']} um, "
+        f"{made['frequency']} class frequencies, seed {made['seed']}"
+    )
 
 
 READERS: Mapping[str, Callable[[FinishedRun, Path], Known]] = {

@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 
 ENSEMBLE = "all networks"
 NO_INTEGRITY = "all networks, no integrity weight"
+WHOLE_INTEGRITY = "all networks, integrity weight of power 1"
 PRODUCT = "all networks, image x cell for every class"
 CELL_ONLY = "all networks, cell predictions alone"
 DSA_GROUP = "DSAs"
@@ -83,13 +84,15 @@ def variants(run: FinishedRun, whole: FinishedRun | None = None) -> Iterator[Var
     if whole is not None:
         if whole.ids != run.ids or len(whole.predictions) != 1 or any(len(record.table) != 1 for record in whole.records):
             raise InputError(f"{whole.work}: expected one network and one cell in each of the fields of {run.work}")
-        yield Variant(WHOLE_IMAGE, apply_integrity(whole.predictions[0][1].prob_cell[run.field_of_cell], run.integrity))
+        yield Variant(WHOLE_IMAGE, run.weighted(whole.predictions[0][1].prob_cell[run.field_of_cell]))
     for name, prob in _bare(run):
-        yield Variant(name, apply_integrity(prob, run.integrity))
+        yield Variant(name, run.weighted(prob))
     yield Variant(NO_INTEGRITY, _joined(run))
+    if run.ensemble.fusion.integrity_power != 1:
+        yield Variant(WHOLE_INTEGRITY, apply_integrity(_joined(run), run.integrity))
     fusion = run.ensemble.fusion
     for spec, _ in run.predictions:
-        prob = apply_integrity(single_network(run, spec.name, fusion), run.integrity)
+        prob = run.weighted(single_network(run, spec.name, fusion))
         yield Variant(spec.name, prob, spec.name)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
-from hcpl_kernel.fusion.averaging import apply_integrity, mean_image_stream, weighted_mean
+from hcpl_kernel.fusion.averaging import mean_image_stream, weighted_mean
 from hcpl_kernel.scoring import read_truth
 from tools.evaluate.average_precision import mean_average_precision
 from tools.evaluate.truth import Matched, match_cells
@@ -129,7 +129,7 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings, powers
     fusion = dataclasses.replace(run.ensemble.fusion.product, cell_only=routing.cell_only)
     values = {}
     for spec, _ in run.predictions:
-        prob = apply_integrity(single_network(run, spec.name, fusion), run.integrity)
+        prob = run.weighted(single_network(run, spec.name, fusion))
         values[spec.name] = known.value(prob, run.field_of_cell)
     specs = {spec.name: spec for spec in run.ensemble.networks if spec.name in values}
     families = {name: family_of(spec) for name, spec in specs.items()}
@@ -142,7 +142,7 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings, powers
         values,
         fusion,
         run.ensemble.classes,
-        lambda prob: known.value(apply_integrity(prob, run.integrity), run.field_of_cell),
+        lambda prob: known.value(run.weighted(prob), run.field_of_cell),
         powers,
     )
     return Selection(

@@ -1,0 +1,1 @@
+"""Fit how the streams of an ensemble are joined: sums of log-odds."""

@@ -1,9 +1,10 @@
 """`python -m tools.train STAGE --config FILE --work DIR`: train what a weights folder holds, one stage at a time.
 
 Stages: `segmentation` (both networks), `crops` (a cell set from fields and a table of labels), `cells` (one classifier),
-`integrity` (both VID modules), `mini` (all of them in order, on simulated fields, from nothing to a weights folder),
-`candidates` (networks in addition to those of `mini`, to choose from and to compare with), `full` (from own images and a
-table of labels to a weights folder: all of it, with one command).
+`last-layers` (the classifiers of trained networks again, their bases as they are), `integrity` (both VID modules), `mini`
+(all of them in order, on simulated fields, from nothing to a weights folder), `candidates` (networks in addition to those
+of `mini`, to choose from and to compare with), `full` (from own images and a table of labels to a weights folder: all of
+it, with one command).
 """
 
 from __future__ import annotations
@@ -65,6 +66,12 @@ def _run(options: argparse.Namespace, values: dict[str, Any]) -> None:
         cells = CellSet.open(options.cells)
         validation = None if options.validation is None else CellSet.open(options.validation)
         train_cells(training, cells, options.work, options.weights, options.labels, options.predict, validation)
+    elif options.stage == "last-layers":
+        from tools.train.cell_set import CellSet
+        from tools.train.last_layers import LastLayersTraining, train_last_layers
+
+        layers = from_mapping(LastLayersTraining, values, where)
+        train_last_layers(layers, CellSet.open(options.cells), options.labels, options.work, options.weights)
     elif options.stage == "integrity":
         from tools.train.cell_set import CellSet
         from tools.train.integrity import IntegrityTraining, train_integrity
@@ -103,15 +110,17 @@ def _parser() -> argparse.ArgumentParser:
     cells.add_argument("--labels", type=Path, help="soft labels from tools.relabel (default: inherited from the image)")
     cells.add_argument("--predict", choices=("out-of-fold", "in-sample"), help="predict the cell set, publish nothing")
     cells.add_argument("--validation", type=Path, help="a cell set of held-out fields: curves of it, the best state is kept")
+    layers = stages.add_parser("last-layers", help="the classifiers of trained networks again, their bases as they are")
+    layers.add_argument("--labels", type=Path, required=True, help="labels of the cells from tools.true_labels or relabel")
     integrity = stages.add_parser("integrity", help="both modules of the visual integrity detector")
-    for stage in (cells, integrity):
+    for stage in (cells, layers, integrity):
         stage.add_argument("--cells", type=Path, required=True, help="the cell set that `crops` has made")
     mini = stages.add_parser("mini", help="the mini ensemble from nothing, on simulated fields")
     candidates = stages.add_parser("candidates", help="more networks on the cells and labels of a finished mini")
     for stage in (mini, candidates):
         stage.add_argument("--budget-minutes", type=float, help="scale all trainings to about so many minutes per process")
     defaults = {mini: MINI_CONFIGS / "mini.json", candidates: MINI_CONFIGS / "candidates.json"}
-    for stage in (segmentation, crops, cells, integrity, mini, candidates):
+    for stage in (segmentation, crops, cells, layers, integrity, mini, candidates):
         default = defaults.get(stage)
         stage.add_argument("--config", type=Path, required=default is None, default=default, help="JSON file of settings")
         stage.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints and curves")

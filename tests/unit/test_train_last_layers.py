@@ -1,0 +1,105 @@
+"""Stage `last-layers`: classifiers fitted again on frozen descriptors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.models.ensemble import read_ensemble, write_ensemble
+from hcpl_kernel.models.weights import verify_parts
+from hcpl_kernel.networks.loading import load_network
+from hcpl_kernel.pipeline.inference import network_input
+from tests.toy_ensemble import network
+from tools.seed_weights import seed_folder
+from tools.simulate.dataset import DatasetSettings, make_dataset
+from tools.train.cell_set import CellSet, CellSource, make_cell_set
+from tools.train.last_layers import LastLayersTraining, train_last_layers
+
+LABELS = 19
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> CellSet:
+    """Four simulated fields of 128 px and their true masks."""
+    fields = tmp_path_factory.mktemp("fields")
+    make_dataset(DatasetSettings(fields=4, seed=8, size=128), fields)
+    source = CellSource(str(fields), str(fields / "train.csv"), masks=str(fields / "masks"), pixel_size=0.32, crop_size=64)
+    return make_cell_set(source, tmp_path_factory.mktemp("cells"))
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A DSA and a CLA with seeded weights."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    values = {
+        "schema": 2,
+        "name": "two",
+        "networks": [network("a_dsa", "dsa"), network("a_cla", "cla")],
+        "fusion": {},
+        "provenance": {},
+    }
+    write_ensemble(folder / "ensemble.json", values)
+    seed_folder(folder, seed=0)
+    return folder
+
+
+def says(weights: Path, name: str, cells: CellSet) -> np.ndarray:
+    """What a network says of the cells of the first field that has any, its image stream last."""
+    ensemble = read_ensemble(weights)
+    spec = next(spec for spec in ensemble.networks if spec.name == name)
+    module = load_network(ensemble, spec)
+    field = next(f for f in range(len(cells.ids)) if cells.count(f))
+    with torch.inference_mode():
+        described = module.descriptors(network_input(cells.crops(field), spec, torch.device("cpu")))
+        logits = [module.cell_logits(described)]
+        if spec.kind == "dsa":
+            logits.append(module.image_logits(described, torch.zeros(len(described), dtype=torch.int64), 1))
+    return module.probabilities(torch.cat(logits)).numpy()
+
+
+def test_only_the_last_layers_change_and_they_learn_the_labels(cells: CellSet, weights: Path, tmp_path: Path) -> None:
+    truth = np.zeros((cells.cells, LABELS), np.float16)
+    truth[:, 3] = 1
+    np.save(tmp_path / "three.npy", truth)
+    before = {path.name: load_file(path) for path in weights.glob("*.safetensors")}
+    settings = LastLayersTraining(cell_pull=1e-3, image_pull=1e-3, image_draws=1, appearance={"gain": 0.3})
+    train_last_layers(settings, cells, tmp_path / "three.npy", tmp_path / "work", weights)
+    verify_parts(read_ensemble(weights))
+    for name, tensors in before.items():
+        after = load_file(weights / name)
+        changed = {key for key in tensors if not torch.equal(tensors[key].half().float(), after[key].float())}
+        assert changed and all("classifier" in key for key in changed)
+    cell = says(weights, "a_cla", cells)
+    assert (cell[:, 3] > 0.9).all() and (np.delete(cell, 3, 1) < 0.1).all()
+    assert (says(weights, "a_dsa", cells)[:-1, 3] > 0.9).all()
+    entry = json.loads((weights / "ensemble.json").read_text())["networks"][0]
+    assert "fitted again to" in entry["provenance"]["last_layer"] and entry["trained"]
+
+
+def test_a_strong_pull_keeps_the_weights_and_descriptors_are_made_once(
+    cells: CellSet, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "none.npy", np.zeros((cells.cells, LABELS), np.float16))
+    before = says(weights, "a_cla", cells)
+    settings = LastLayersTraining(networks=("a_cla",), cell_pull=1e6, weights_dtype="float32")
+    train_last_layers(settings, cells, tmp_path / "none.npy", tmp_path / "work", weights)
+    np.testing.assert_allclose(says(weights, "a_cla", cells), before, atol=0.05)
+    monkeypatch.setattr("tools.train.last_layers.network_input", None)
+    train_last_layers(settings, cells, tmp_path / "none.npy", tmp_path / "work", weights)
+
+
+def test_what_does_not_fit_is_refused(cells: CellSet, weights: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.zeros((1, LABELS), np.float16))
+    with pytest.raises(InputError, match="expected one row for each of the"):
+        train_last_layers(LastLayersTraining(), cells, tmp_path / "few.npy", tmp_path, weights)
+    with pytest.raises(SettingsError, match="no network 'b_cla'"):
+        train_last_layers(LastLayersTraining(networks=("b_cla",)), cells, tmp_path / "few.npy", tmp_path, weights)
+    with pytest.raises(SettingsError, match="pulls above 0"):
+        LastLayersTraining(cell_pull=0)

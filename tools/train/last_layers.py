@@ -1,0 +1,199 @@
+"""Stage `last-layers`: the classifiers of trained networks again, on the descriptors that their bases give.
+
+The last layer on descriptors is a logistic regression: its best weights are found in seconds, for labels or images that the
+network did not learn from. The base stays what it is. Our choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.models.network_spec import NetworkSpec, computed_values
+from hcpl_kernel.networks.base import CellNetwork, Classifier
+from hcpl_kernel.networks.dsa import DualStreamActNet
+from hcpl_kernel.networks.loading import load_network
+from hcpl_kernel.pipeline.inference import network_input
+from hcpl_kernel.pipeline.plan import digest
+from hcpl_kernel.runtime.atomic import atomic_path
+from hcpl_kernel.settings import from_mapping
+from tools.train.cell_appearance import AppearanceSettings, vary_appearance
+from tools.train.cell_set import CellSet
+from tools.train.publish import publish_module
+
+Floats = NDArray[np.float32]
+_LEAST_DEVIATION = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class LastLayersTraining:
+    """Settings of the stage.
+
+    Attributes:
+        networks: names of classifiers of the weights folder; none stands for all of them.
+        cell_draws, image_draws: the cell and the image classifiers learn from the cells as they are, and from so many
+            appearances of each field (`appearance`) besides.
+        cell_pull, image_pull: strength of the pull towards the weights that they had, above 0, per squared change of a
+            weight of a standardised descriptor.
+        appearance: what is drawn.
+        seed: of the draws.
+        iterations: of the optimiser (L-BFGS), at most.
+        weights_dtype: "float16" or "float32".
+    """
+
+    networks: Sequence[str] = ()
+    cell_draws: int = 0
+    image_draws: int = 2
+    cell_pull: float = 0.01
+    image_pull: float = 0.01
+    appearance: AppearanceSettings = AppearanceSettings()
+    seed: int = 1
+    iterations: int = 60
+    weights_dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.appearance, Mapping):
+            object.__setattr__(self, "appearance", from_mapping(AppearanceSettings, self.appearance, where="appearance"))
+        if min(self.cell_draws, self.image_draws) < 0 or min(self.cell_pull, self.image_pull) <= 0 or self.iterations < 1:
+            raise SettingsError("expected draws of at least 0, pulls above 0 and at least one iteration")
+
+
+def train_last_layers(settings: LastLayersTraining, cells: CellSet, labels: Path, work: Path, weights: Path) -> None:
+    """Fit and publish the last layers of networks; what a stopped run has described is not described again.
+
+    Args:
+        settings: of the stage.
+        cells: the training set: its image labels teach the image classifiers.
+        labels: (N, K) labels of its cells in [0, 1], from `tools.true_labels` or `tools.relabel`.
+        work: gets a folder of descriptors for each network; 4 bytes per cell, descriptor and draw.
+        weights: the weights folder, whose networks change.
+
+    Raises:
+        SettingsError: if it has no such network.
+        InputError: if the labels are of another cell set.
+    """
+    ensemble = read_ensemble(weights)
+    known = {spec.name: spec for spec in ensemble.networks}
+    unknown = [name for name in settings.networks if name not in known]
+    if unknown:
+        raise SettingsError(f"{weights} has no network {unknown[0]!r}; it has {', '.join(known)}")
+    soft = np.load(labels)
+    if soft.shape != (cells.cells, cells.image_labels.shape[1]):
+        raise InputError(f"{labels}: {soft.shape}, expected one row for each of the {cells.cells} cells of {cells.folder}")
+    for name in settings.networks or known:
+        spec = known[name]
+        network = load_network(ensemble, spec)
+        base = _base_digest(network)
+        draws = []
+        for draw in range(1 + _draws(settings, network)):
+            appearance = [settings.seed, dataclasses.asdict(settings.appearance)] if draw else []
+            key = digest(computed_values(spec), base, cells.keys.tolist(), draw, appearance)
+            draws.append(_described(network, spec, cells, settings, draw, work / name / f"descriptors-{key}.npy"))
+        own = draws[: 1 + settings.cell_draws]
+        facts = {"cells": _refit(_cell_classifier(network), own, soft, settings.cell_pull, settings.iterations)}
+        if isinstance(network, DualStreamActNet):
+            fullest = [_fullest(values, cells) for values in draws[: 1 + settings.image_draws]]
+            images = cells.image_labels.astype(np.float32)
+            facts["images"] = _refit(network.image_classifier, fullest, images, settings.image_pull, settings.iterations)
+        told = ", ".join(f"loss of {what} {before:.4f} -> {after:.4f}" for what, (before, after) in facts.items())
+        print(f"{name}: {told}", flush=True)
+        provenance = {
+            "last_layer": f"fitted again to {cells.cells} cells of {len(cells.ids)} fields, labels {labels.stem}, "
+            f"{settings.cell_draws} and {settings.image_draws} drawn appearances for cells and images; {told}"
+        }
+        publish_module(weights, spec.file, network, settings.weights_dtype, ("networks", name), {"provenance": provenance})
+
+
+def _draws(settings: LastLayersTraining, network: CellNetwork) -> int:
+    """Drawn appearances that a network's classifiers learn from."""
+    return max(settings.cell_draws, settings.image_draws if isinstance(network, DualStreamActNet) else 0)
+
+
+def _base_digest(network: CellNetwork) -> str:
+    """Of all tensors that the descriptors depend on: those that are not of a classifier."""
+    found = hashlib.blake2b(digest_size=12)
+    for name, tensor in sorted(network.state_dict().items()):
+        if "classifier" not in name:
+            found.update(name.encode() + tensor.numpy().tobytes())
+    return found.hexdigest()
+
+
+def _cell_classifier(network: CellNetwork) -> Classifier:
+    classifier = network.cell_classifier if isinstance(network, DualStreamActNet) else network.classifier
+    if not isinstance(classifier, Classifier):
+        raise TypeError(f"{type(network).__name__} has no classifier of cells")
+    return classifier
+
+
+@torch.inference_mode()
+def _described(
+    network: CellNetwork, spec: NetworkSpec, cells: CellSet, settings: LastLayersTraining, draw: int, path: Path
+) -> Floats:
+    """(N, D) of all cells as they are (draw 0) or as they look in a draw; every network sees the same appearances."""
+    if path.is_file():
+        found: Floats = np.load(path)
+        return found
+    parts = [np.zeros((0, _cell_classifier(network).in_features), np.float32)]
+    for field in range(len(cells.ids)):
+        if not cells.count(field):
+            continue
+        seen = network_input(np.ascontiguousarray(cells.crops(field)), spec, torch.device("cpu"))
+        if draw:
+            torch.manual_seed(int(np.random.default_rng([settings.seed, draw, field]).integers(2**62)))
+            seen = vary_appearance(seen, torch.zeros(len(seen), dtype=torch.int64), 1, settings.appearance)
+        parts.append(network.descriptors(seen.contiguous(memory_format=torch.channels_last)).numpy())
+    values = np.concatenate(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, values)
+    return values
+
+
+def _fullest(values: Floats, cells: CellSet) -> Floats:
+    """(F, D) what a DSA's image stream sees: the maximum over the cells of each field, 0 where it has none."""
+    fullest = np.zeros((len(cells.ids), values.shape[1]), np.float32)
+    np.maximum.at(fullest, np.repeat(np.arange(len(cells.ids)), np.diff(cells.first)), values)
+    return fullest
+
+
+def _refit(
+    classifier: Classifier, draws: Sequence[Floats], labels: NDArray[np.floating], pull: float, iterations: int
+) -> tuple[float, float]:
+    """Fit a classifier in place to descriptors of which every draw has the same labels; its loss before and after."""
+    described = torch.from_numpy(np.concatenate(draws))
+    wanted = torch.from_numpy(np.concatenate([np.asarray(labels, np.float32)] * len(draws)))
+    mean, deviation = described.mean(0), described.std(0) + _LEAST_DEVIATION
+    standardised = (described - mean) / deviation
+    weight = classifier.weight.detach() * deviation
+    bias = classifier.bias.detach() + classifier.weight.detach() @ mean
+    new_weight, new_bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS([new_weight, new_bias], max_iter=iterations, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        logits = standardised @ new_weight.T + new_bias
+        return functional.binary_cross_entropy_with_logits(logits, wanted) * wanted.shape[1]
+
+    def step() -> float:
+        optimiser.zero_grad()
+        total = loss() + pull * ((new_weight - weight) ** 2).sum()
+        total.backward()
+        return float(total.detach())
+
+    with torch.no_grad():
+        before = float(loss())
+    optimiser.step(step)
+    with torch.no_grad():
+        after = float(loss())
+        classifier.weight.copy_(new_weight / deviation)
+        classifier.bias.copy_(new_bias - (new_weight / deviation) @ mean)
+    return before, after

@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HcplError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{int(labels.sum())} labels of {cells.cells} cells -> {given.output}")
+    print(f"{int(labels.sum(dtype=np.int64))} labels of {cells.cells} cells -> {given.output}")
     return 0
 
 

@@ -372,6 +372,15 @@ def part_entries(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*(entry for section in sections for entry in section.values() if entry), *values["networks"]]
 
 
+def without_fits(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON of :func:`read_values` without what was fitted to the values of the networks that it has: its calibration,
+    and its sums of log-odds, whose place the paper's product takes."""
+    kept = {key: value for key, value in values.items() if key != "calibration"}
+    if kept["fusion"].get("log_odds") is not None:
+        kept["fusion"] = {**kept["fusion"], "order": "fuse-then-average", "log_odds": None}
+    return kept
+
+
 def write_ensemble(path: Path, values: Mapping[str, Any]) -> None:
     """Write an `ensemble.json`, atomically, with lists of numbers on one line."""
     text = json.dumps(values, indent=2)

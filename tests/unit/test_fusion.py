@@ -15,16 +15,21 @@ from hypothesis import strategies as st
 
 from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import InputError, SettingsError
+from hcpl_kernel.fields.bit_depth import BitDepth
+from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.fusion.averaging import Predicted, apply_integrity, fuse, mean_image_stream, weighted_mean
 from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
 from hcpl_kernel.fusion.log_odds import LEAST, add_log_odds
 from hcpl_kernel.fusion.negative import apply_negative_rule
 from hcpl_kernel.fusion.prediction import Prediction
-from hcpl_kernel.models.ensemble import FUSION_ORDERS, NEGATIVE_RULES, FusionSpec
+from hcpl_kernel.models.ensemble import FUSION_ORDERS, NEGATIVE_RULES, FusionSpec, read_ensemble, without_fits
 from hcpl_kernel.models.log_odds_spec import ClassLogOdds, LogOddsSpec
 from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.pipeline.plan import Keys
+from hcpl_kernel.settings import PredictSettings
 
 GOLDEN = Path(__file__).parent / "fusion_golden.json"
+MINI = Path(__file__).parents[2] / "weights" / "mini"
 FIELD_OF_CELL = np.array([0, 0, 1])
 FUSED, ROUTED = 0, 11
 CLASS_COUNT, NEGATIVE = len(HPA_CLASSES), 18
@@ -150,6 +155,29 @@ def test_sums_come_with_their_order_and_one_for_each_class() -> None:
         fusion_of("log-odds").check_classes(ClassList(("a", "b"), (), None))
     with pytest.raises(SettingsError, match="dsa"):
         ClassLogOdds(dsa=-1, cell=1, image=1, constant=0)
+
+
+def test_what_was_fitted_to_networks_goes_with_them() -> None:
+    sums = {"order": "log-odds", "log_odds": {"classes": []}, "cell_only": [3]}
+    begun = without_fits({"name": "x", "calibration": {}, "fusion": sums})
+    assert begun == {"name": "x", "fusion": {"order": "fuse-then-average", "log_odds": None, "cell_only": [3]}}
+    assert without_fits({"fusion": {"order": "average-then-fuse"}}) == {"fusion": {"order": "average-then-fuse"}}
+
+
+def test_parts_depend_on_the_sums_and_the_integrity_power_but_not_on_words(tmp_path: Path) -> None:
+    mini = read_ensemble(MINI)
+
+    def key(fusion: FusionSpec) -> str:
+        ensemble = dataclasses.replace(mini, fusion=fusion)
+        settings = PredictSettings(tmp_path, MINI, tmp_path / "s.csv")
+        return Keys(settings, BitDepth(16), ensemble, (), None, "", ContentStamps(tmp_path)).of_outcome({}, 96)
+
+    words = dataclasses.replace(SUMS, provenance={"data": "other words"})
+    other = dataclasses.replace(SUMS, classes=(ClassLogOdds(1, 1, 1, 1), *SUMS.classes[1:]))
+    fusions = [FusionSpec(), FusionSpec(integrity_power=0.5), fusion_of("log-odds")]
+    fusions += [FusionSpec(order="log-odds", log_odds=sums) for sums in (words, other)]
+    keys = [key(fusion) for fusion in fusions]
+    assert len(set(keys)) == 4 and keys[2] == keys[3]
 
 
 @pytest.mark.parametrize("order", FUSION_ORDERS)

@@ -27,6 +27,7 @@ from tools.train.cell_set import CellSet, CellSource, assign_folds, make_cell_se
 from tools.train.cell_tasks import CellSampler, GrowthSettings, LossSettings, SingleCellTask
 from tools.train.cells import CellTraining, load_pretrained, train_cells
 from tools.train.integrity import IntegrityTraining
+from tools.train.last_layers import LastLayersTraining
 from tools.train.plan import MiniTraining
 from tools.train.predictions import StoredPredictions
 from tools.true_labels import largest_overlaps, true_labels
@@ -248,6 +249,14 @@ def test_true_labels_of_a_simulated_set(cells: CellSet, tmp_path: Path) -> None:
     assert labels[~of_negative, 18].any() and not weak[~of_negative, 18].any()
 
 
+def test_more_labels_than_their_type_can_count_are_counted(
+    cells: CellSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tools.true_labels.true_labels", lambda *_: np.ones((70_000, 1), np.float16))
+    assert true_labels_command(["--cells", str(cells.folder), "--fields", "x", "--output", str(tmp_path / "t.npy")]) == 0
+    assert "70000 labels" in capsys.readouterr().out
+
+
 def test_true_labels_of_another_data_set_are_refused(
     cells: CellSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,5 +326,8 @@ def test_configs_name_existing_networks() -> None:
         values = read_json(path, 1)
         values.pop("schema")
         assert from_mapping(CellTraining, values, str(path)).spec(ROOT / "weights" / "mini").name == path.stem
+    values = read_json(CONFIGS / "mini" / "later" / "last_layers.json", 1)
+    values.pop("schema")
+    from_mapping(LastLayersTraining, values, "last_layers.json")
     with pytest.raises(SettingsError, match="no network 'dsa_b4'"):
         settings(network="dsa_b4").spec(ROOT / "weights" / "full")

@@ -28,7 +28,7 @@ from sklearn.metrics import average_precision_score
 
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.fusion.averaging import fuse
-from hcpl_kernel.models.ensemble import FusionSpec, read_values, write_ensemble
+from hcpl_kernel.models.ensemble import FusionSpec, read_values, without_fits, write_ensemble
 from hcpl_kernel.models.log_odds_spec import ClassLogOdds, LogOddsSpec
 from hcpl_kernel.runtime.atomic import atomic_open
 from tools.calibrate.evidence import READERS, known_cells, source_of
@@ -90,9 +90,8 @@ def _fuse(given: argparse.Namespace) -> None:
     with atomic_open(given.output / "fusion.json") as file:
         json.dump(fusion, file, indent=1)
     if given.write:
-        values = read_values(given.weights)
+        values = without_fits(read_values(given.weights))
         values["fusion"] = fusion
-        values.pop("calibration", None)
         write_ensemble(given.weights / "ensemble.json", values)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import mean_image_stream, weighted_mean
+from hcpl_kernel.models.ensemble import without_fits
 from hcpl_kernel.scoring import read_truth
 from tools.evaluate.average_precision import mean_average_precision
 from tools.evaluate.truth import Matched, match_cells
@@ -160,9 +161,7 @@ def select(run: FinishedRun, known: Knowledge, settings: RoutingSettings, powers
 
 
 def changed_ensemble(values: Mapping[str, Any], selection: Selection) -> dict[str, Any]:
-    """The content of `ensemble.json` with the selection in it, without the calibration of what it had before.
-
-    Sums of log-odds were fitted to the networks of before, too: the paper's product takes their place.
+    """The content of `ensemble.json` with the selection in it, without what was fitted to the networks of before.
 
     Args:
         values: the present content.
@@ -179,11 +178,9 @@ def changed_ensemble(values: Mapping[str, Any], selection: Selection) -> dict[st
         if entry["name"] in selection.kept
     ]
     weighting = selection.weighting
-    fusion = {**values["fusion"], "cell_only": list(selection.routing.cell_only)}
-    if fusion.pop("log_odds", None) is not None:
-        fusion["order"] = "fuse-then-average"
+    kept = without_fits(values)
+    fusion = {**kept["fusion"], "cell_only": list(selection.routing.cell_only)}
     fusion.update({f"{group}_weight": weight for group, weight in weighting.groups.items()})
-    kept = {key: value for key, value in values.items() if key != "calibration"}
     return {**kept, "networks": networks, "fusion": fusion}
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.models.ensemble import part_entries, read_values, write_ensemble
+from hcpl_kernel.models.ensemble import part_entries, read_values, without_fits, write_ensemble
 from hcpl_kernel.models.manifest import record
 from hcpl_kernel.runtime.atomic import atomic_path
 from tools.train.loop import is_main_process
@@ -91,11 +91,10 @@ def untrained(values: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         values: the content for a trained or an untrained ensemble; stays as it is.
     """
-    begun: dict[str, Any] = copy.deepcopy(dict(values))
+    begun: dict[str, Any] = copy.deepcopy(without_fits(values))
     for part in part_entries(begun):
         kept = {k: v for k, v in part.get("provenance", {}).items() if k in KEPT}
         part.update(sha256=None, trained=False, provenance=kept)
-    begun.pop("calibration", None)  # of other networks
     begun["provenance"].pop("caution", None)  # has their figures
     return begun
 

@@ -39,6 +39,7 @@ from tools.calibrate.measures import calibration_error, measure
 from tools.calibrate.naming import LEAST_PRECISION
 from tools.calibrate.pictures import draw_reliability
 from tools.finished_run import open_run
+from tools.simulate.dataset import describe_dataset
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,14 +101,8 @@ def _calibrate(given: argparse.Namespace) -> None:
 
 def _source(option: str, path: Path) -> str:
     """Where the truth comes from, for the provenance."""
-    settings = path / "settings.json"
-    if option != "fields" or not settings.is_file():
-        return f"{option} of {path.name}"
-    made = json.loads(settings.read_text())
-    return (
-        f"{made['fields']} simulated fields of {made['size']} px at {made['pixel_size']} um, "
-        f"{made['frequency']} class frequencies, seed {made['seed']}"
-    )
+    described = describe_dataset(path) if option == "fields" else None
+    return described or f"{option} of {path.name}"
 
 
 def _read_priors(path: Path, classes: ClassList) -> NDArray[np.float64]:

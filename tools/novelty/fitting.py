@@ -96,9 +96,7 @@ def fit(network: str, fields: FieldMeans, held_out: FieldMeans, spoilt: FieldMea
         counts = {kind: int((kinds == kind).sum()) for kind in KINDS if (kinds == kind).any()}
         found = {kind: float(above[kinds == kind].mean()) for kind in counts}
         if not found:
-            raise InputError(
-                "no ID of the spoilt fields begins with a kind; `python -m tools.novelty spoil` makes such fields"
-            )
+            raise InputError("no spoilt field's ID begins with a kind; `python -m tools.novelty spoil` makes such fields")
     return Fitted(
         network, gaussian, limit, len(fields.ids), len(held_out.ids), float((distances > limit).mean()), found, counts
     )

@@ -106,7 +106,9 @@ def test_the_network_that_finds_most_is_entered(runs: Path, tmp_path: Path, caps
     ensemble = read_ensemble(runs / "weights")
     novelty = ensemble.novelty
     assert novelty is not None and (novelty.network, novelty.limit, novelty.share) == (GOOD, own["limit"], 0.99)
-    assert novelty.trained and novelty.provenance["figures"] == own
+    assert (
+        novelty.trained and "of spoilt fields 1.000, mean over 3 kinds (out-of-focus 1.00" in novelty.provenance["figures"]
+    )
     assert novelty.provenance["data"].startswith("fields of known; limit: fields of held_out;")
     assert all(status.good for status in verify(runs / "weights") if status.name == novelty.file)
     model = NoveltyModel.load(verified_path(ensemble, novelty), novelty)
@@ -117,7 +119,7 @@ def test_the_network_that_finds_most_is_entered(runs: Path, tmp_path: Path, caps
 
     assert main(arguments(runs, "--network", OTHER, "--write")) == 0  # in the place of the other
     novelty = read_ensemble(runs / "weights").novelty
-    assert novelty is not None and novelty.network == OTHER and novelty.provenance["figures"]["found"] == {}
+    assert novelty is not None and novelty.network == OTHER and "spoilt" not in novelty.provenance["figures"]
 
 
 @pytest.mark.parametrize(

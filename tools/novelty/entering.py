@@ -34,11 +34,10 @@ def enter_novelty(weights: Path, fitted: Fitted, source: str, held_out: str) -> 
     spec = next(spec for spec in ensemble.networks if spec.name == fitted.network)
     save_gaussian(fitted.gaussian, weights / FILE_NAME)
     provenance = {
-        "licence": "Apache-2.0",
         "data": f"{source}; limit: {held_out}; of both the fields of {LEAST_CELLS} cells or more",
         "rule": f"Gaussian of the fields' mean descriptors, {RIDGE:g} of the mean variance added to every variance",
         "descriptors": f"of {spec.file}, sha256 {resolve_sha256(weights, spec)}",
-        "figures": figures(fitted),
+        "figures": _in_words(fitted),
     }
     entry = {"network": fitted.network, "limit": fitted.limit, "share": SHARE, "provenance": provenance}
     enter(weights, FILE_NAME, ("integrity", NOVELTY), entry)
@@ -55,6 +54,14 @@ def figures(fitted: Fitted) -> dict[str, Any]:
         "found": {kind: round(share, 4) for kind, share in fitted.found.items()},
         "spoilt": dict(fitted.spoilt),
     }
+
+
+def _in_words(fitted: Fitted) -> str:
+    text = f"{fitted.held_out_above:.3f} of {fitted.held_out} held-out fields are above the limit"
+    if not fitted.found:
+        return text
+    kinds = ", ".join(f"{kind} {share:.2f}" for kind, share in fitted.found.items())
+    return f"{text}; of spoilt fields {fitted.mean_found:.3f}, mean over {len(fitted.found)} kinds ({kinds})"
 
 
 def source_of(work: Path) -> str:

@@ -44,7 +44,7 @@ from hcpl_kernel.settings import PredictSettings
 class Constant:
     precision, batch, apart = "float32", 1, False
 
-    def __init__(self, network, spec, device, engine, views, with_descriptors):
+    def __init__(self, network, spec, device, engine, views, kept):
         self.spec, self.device = spec, device
 
     def predict(self, crops, field_of_cell, fields, stop):

@@ -114,6 +114,7 @@ def make_weights(folder: Path, source: Path, names: Sequence[str] | None = None)
     mini = json.loads((MINI / "ensemble.json").read_text())
     values["segmentation"] = mini["segmentation"]
     values["integrity"]["geometry"] = mini["integrity"]["geometry"]
+    values["integrity"].pop("novelty", None)  # random descriptors tell nothing
     values["networks"] = [n for n in values["networks"] if names is None or n["name"] in names]
     (folder / "ensemble.json").write_text(json.dumps(values))
     (folder / "manifest.json").unlink(missing_ok=True)

@@ -58,6 +58,13 @@ def write_toy_ensemble(folder: Path, *further: dict[str, Any]) -> Ensemble:
         "integrity": {
             "geometry": {"file": "geometry.ubj", "sha256": None},
             "completeness": network("toy_completeness", "completeness"),
+            "novelty": {
+                "network": "toy_cla",
+                "file": "novelty.safetensors",
+                "limit": 1000.0,
+                "share": 0.9,
+                "sha256": None,
+            },
         },
         "networks": networks,
         "fusion": {"cell_only": [5], "negative": "mean"},

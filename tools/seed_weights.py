@@ -21,20 +21,24 @@ from torch.nn import functional
 
 from hcpl_kernel.bench.random_geometry import write_random_geometry
 from hcpl_kernel.errors import HcplError, WeightsError
+from hcpl_kernel.integrity.novelty import Gaussian
 from hcpl_kernel.models.ensemble import (
-    GeometrySpec,
+    Ensemble,
     SegmentationSpec,
     part_entries,
     read_ensemble,
     read_values,
     write_ensemble,
 )
+from hcpl_kernel.models.integrity_spec import GeometrySpec, NoveltySpec
 from hcpl_kernel.models.manifest import member, record
 from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.weights import load_into
 from hcpl_kernel.networks import build
 from hcpl_kernel.networks.base import CellNetwork, Classifier
 from hcpl_kernel.runtime.atomic import atomic_path
 from hcpl_kernel.segmentation import build_segmentation
+from tools.novelty.fitting import fit_gaussian, save_gaussian
 
 SAMPLE = 32
 """Random cells on which the spread of a network's logits is set."""
@@ -65,6 +69,8 @@ def seed_folder(folder: Path, seed: int) -> list[Path]:
         own_seed = zlib.crc32(f"{seed} {part.file}".encode())
         if isinstance(part, GeometrySpec):
             write_random_geometry(path, own_seed)
+        elif isinstance(part, NoveltySpec):
+            save_gaussian(_random_gaussian(ensemble, part, own_seed), path)
         else:
             with atomic_path(path) as temporary:
                 save_file(seeded(part, own_seed).state_dict(), temporary)
@@ -74,6 +80,16 @@ def seed_folder(folder: Path, seed: int) -> list[Path]:
         entry["sha256"] = hashes.get(entry["file"], entry["sha256"])
     write_ensemble(folder / "ensemble.json", values)
     return [member(folder, name) for name in hashes]
+
+
+@torch.no_grad()
+def _random_gaussian(ensemble: Ensemble, part: NoveltySpec, seed: int) -> Gaussian:
+    """A Gaussian of the descriptors of random cells, each of which stands for a field; the network's file is there."""
+    spec = next(spec for spec in ensemble.networks if spec.name == part.network)
+    network = build(spec).eval()
+    load_into(network, member(ensemble.folder, spec.file), None)
+    torch.manual_seed(seed)
+    return fit_gaussian(network.descriptors(random_cells(spec.input_size)).numpy())
 
 
 def seeded(part: SegmentationSpec | NetworkSpec, seed: int) -> nn.Module:

@@ -86,7 +86,7 @@ def measure_fusing(sample: SampleField, ensemble: Ensemble, folder: Path) -> Tim
     geometry = GeometryModel.load(folder / "geometry.ubj")
 
     def fuse_and_write() -> None:
-        part = join(cut, predictions, keys, ensemble.networks, ensemble, geometry)
+        part = join(cut, predictions, keys, ensemble.networks, ensemble, geometry, None)
         ids = [record.id for record in records]
         write_fields(
             part.fields(),

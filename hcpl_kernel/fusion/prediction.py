@@ -19,8 +19,11 @@ class Prediction:
             otherwise.
         descriptors: (N, D) float16, what the network pools of each cell before its last layers, the mean over the test-time
             views; None where nobody asked for them. (0, 0) where there is no cell.
+        field_means: (F, D) float32, of each field the mean of its cells' descriptors and of the test-time views, 0 for a
+            field without cells; None where nobody asked for them. (F, 0) where no field has a cell.
     """
 
     prob_cell: NDArray[np.float32]
     prob_image: NDArray[np.float32] | None
     descriptors: NDArray[np.float16] | None = None
+    field_means: NDArray[np.float32] | None = None

@@ -14,6 +14,7 @@ from pydantic import Field
 from hcpl_kernel.classes import HPA_CLASSES, ClassList
 from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.calibration_spec import CalibrationSpec
+from hcpl_kernel.models.integrity_spec import GeometrySpec, NoveltySpec
 from hcpl_kernel.models.log_odds_spec import LogOddsSpec
 from hcpl_kernel.models.network_kinds import Group
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -75,16 +76,6 @@ class SegmentationSpec:
     kwargs: Arguments = dataclasses.field(default_factory=dict)
     background_cut: Share | None = None
     distance_slope: Share | None = None
-    sha256: Sha256 | None = None
-    trained: Flag = False
-    provenance: FreeForm = dataclasses.field(default_factory=dict)
-
-
-@specification
-class GeometrySpec:
-    """The XGBoost module of the VID (first module, eight features): a JSON or UBJ model file."""
-
-    file: FileName
     sha256: Sha256 | None = None
     trained: Flag = False
     provenance: FreeForm = dataclasses.field(default_factory=dict)
@@ -157,7 +148,7 @@ class FusionSpec:
             )
 
 
-Part = SegmentationSpec | GeometrySpec | NetworkSpec
+Part = SegmentationSpec | GeometrySpec | NoveltySpec | NetworkSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +168,7 @@ class Ensemble:
         classes: what the classifiers tell apart.
         calibration: what turns fused values into probabilities, with the parts that it was fitted with; None where they
             stay as they are.
+        novelty: what tells that a field is unlike those of the training; None where nothing does.
     """
 
     folder: Path
@@ -190,6 +182,7 @@ class Ensemble:
     provenance: Mapping[str, Any]
     classes: ClassList = HPA_CLASSES
     calibration: CalibrationSpec | None = None
+    novelty: NoveltySpec | None = None
 
     @property
     def caution(self) -> str | None:
@@ -210,7 +203,7 @@ class Ensemble:
     def parts_in_use(self, segmentation: bool) -> tuple[Part, ...]:
         """The parts that a run needs; `segmentation` is False where label maps are given."""
         segmenting = (self.nuclei, self.cell) if segmentation else ()
-        listed: tuple[Part | None, ...] = (*segmenting, self.geometry, self.completeness, *self.networks)
+        listed: tuple[Part | None, ...] = (*segmenting, self.geometry, self.completeness, *self.networks, self.novelty)
         return tuple(part for part in listed if part is not None)
 
     def segmentation(self) -> tuple[SegmentationSpec, SegmentationSpec]:
@@ -227,8 +220,14 @@ class Ensemble:
         return self.nuclei, self.cell
 
     def with_networks(self, networks: Sequence[NetworkSpec]) -> Ensemble:
-        """The ensemble of these of its networks only, with the calibration that holds for them."""
-        return dataclasses.replace(self, networks=tuple(networks), calibration=self.calibration_of(networks))
+        """The ensemble of these of its networks only, with the calibration and the novelty that hold for them."""
+        has = self.novelty is not None and self.novelty.network in [spec.name for spec in networks]
+        return dataclasses.replace(
+            self,
+            networks=tuple(networks),
+            calibration=self.calibration_of(networks),
+            novelty=self.novelty if has else None,
+        )
 
     def calibration_of(self, networks: Sequence[NetworkSpec]) -> CalibrationSpec | None:
         """The calibration where only these of its networks speak.
@@ -261,6 +260,7 @@ class _Segmentation:
 class _Integrity:
     geometry: GeometrySpec | None = None
     completeness: NetworkSpec | None = None
+    novelty: NoveltySpec | None = None
 
 
 @specification
@@ -317,6 +317,8 @@ def read_ensemble(folder: Path) -> Ensemble:
         _check_segmentation(document.segmentation)
         if document.integrity.completeness is not None:
             _check_completeness(document.integrity.completeness)
+        if document.integrity.novelty is not None:
+            document.integrity.novelty.check_network([spec.name for spec in networks])
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
     ensemble = Ensemble(
@@ -331,6 +333,7 @@ def read_ensemble(folder: Path) -> Ensemble:
         provenance=document.provenance,
         classes=classes,
         calibration=document.calibration,
+        novelty=document.integrity.novelty,
     )
     calibration = ensemble.calibration
     if calibration is None or calibration.fitted_with is not None:

@@ -2,7 +2,7 @@
 
 What remains is joined as before: fusion weights count relative to each other, and a group of which nothing remains is left
 out. The calibration stays with the names of what it was fitted with, so that every run says that it is approximate;
-for networks without any image stream it goes.
+for networks without any image stream it goes. So does the novelty of fields where its network goes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.ensemble import FILE_NAME, GEOMETRY, Ensemble, Part, read_ensemble, read_values, write_ensemble
+from hcpl_kernel.models.integrity_spec import NOVELTY
 from hcpl_kernel.models.manifest import FileStatus, read_manifest, verify, write_manifest
 
 
@@ -55,7 +56,8 @@ def choose(folder: Path, networks: Sequence[str] | None = None) -> Subset:
     if unknown:
         raise SettingsError(f"{folder} has no network {', '.join(unknown)}; it has {', '.join(known)}")
     states = {status.name: status for status in verify(folder)}
-    wanted = [part for name, part in _named(ensemble) if networks is None or name not in known or name in networks]
+    chosen = ensemble if networks is None else ensemble.with_networks([s for s in ensemble.networks if s.name in networks])
+    wanted = chosen.parts
     _refuse_unfit(folder, [states[part.file] for part in wanted])
     values = copy.deepcopy(read_values(folder))
     there = {part.file for part in wanted if states[part.file].good}
@@ -63,16 +65,20 @@ def choose(folder: Path, networks: Sequence[str] | None = None) -> Subset:
     _keep_segmentation(values, ensemble, there, left_out)
     for name, part in _named(ensemble)[2 if ensemble.nuclei is not None else 0 :]:
         if part.file not in there:
-            chosen = networks is not None and name in networks
-            if chosen:
+            if networks is not None and name in networks:
                 raise WeightsError(f"{folder}: network {name} was chosen, and its file {part.file} is missing")
             left_out.append(f"{name} ({'missing' if part in wanted else 'not chosen'})")
     values["networks"] = [entry for entry in values["networks"] if entry["file"] in there]
     if not values["networks"]:
         raise WeightsError(f"{folder}: no file of a network is there, expected at least one of {', '.join(known)}")
+    kept = ensemble.with_networks([spec for spec in ensemble.networks if spec.file in there])
+    if ensemble.novelty is not None and kept.novelty is None:
+        there.discard(ensemble.novelty.file)
+        left_out.append(f"{NOVELTY} (of {ensemble.novelty.network}, which is left out)")
+    elif ensemble.novelty is not None and ensemble.novelty.file not in there:
+        left_out.append(f"{NOVELTY} (missing)")
     if values.get("integrity"):
         values["integrity"] = {which: part for which, part in values["integrity"].items() if part and part["file"] in there}
-    kept = ensemble.with_networks([spec for spec in ensemble.networks if spec.file in there])
     if ensemble.calibration is not None and kept.calibration is None:
         del values["calibration"]
         left_out.append("calibration (fitted with an image factor, which these networks do not have)")
@@ -101,8 +107,20 @@ def copy_into(subset: Subset, output: Path) -> None:
     write_manifest(output, {name: entries[name] for name in subset.files if name in entries})
 
 
+def without_orphans(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of an `ensemble.json` from which networks were taken, without what looks at one of those.
+
+    Args:
+        values: the content, with the networks that remain; stays as it is.
+    """
+    names = [entry["name"] for entry in values["networks"]]
+    parts = (values.get("integrity") or {}).items()
+    kept = {which: part for which, part in parts if which != NOVELTY or part is None or part["network"] in names}
+    return {**values, "integrity": kept} if "integrity" in values else dict(values)
+
+
 def _named(ensemble: Ensemble) -> list[tuple[str, Part]]:
-    """Every part with its name, in the order of :attr:`Ensemble.parts`."""
+    """Every part but the novelty with its name, in the order of :attr:`Ensemble.parts`."""
     named: list[tuple[str, Part | None]] = [("nuclei", ensemble.nuclei), ("cell", ensemble.cell)]
     named += [(GEOMETRY, ensemble.geometry)]
     named += [(spec.name, spec) for spec in ensemble.all_networks]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hcpl_kernel.errors import WeightsError
 from hcpl_kernel.models.ensemble import Ensemble, Part, SegmentationSpec
+from hcpl_kernel.models.integrity_spec import NoveltySpec
 from hcpl_kernel.models.manifest import member, read_manifest, sha256_of
 
 if TYPE_CHECKING:
@@ -213,6 +214,15 @@ def load_geometry_path(ensemble: Ensemble) -> Path | None:
             f"{ensemble.folder}: the geometry module's file {part.file} must be an XGBoost model of suffix "
             f"{' or '.join(GEOMETRY_SUFFIXES)} (only these are stable across versions); save it with Booster.save_model"
         )
+    return verified_path(ensemble, part)
+
+
+def verified_path(ensemble: Ensemble, part: Part) -> Path:
+    """The path of a part's file, which has the recorded hash.
+
+    Raises:
+        WeightsError: if it is absent, or of another hash.
+    """
     path = part_path(ensemble, part)
     _check_hash(path, resolve_sha256(ensemble.folder, part))
     return path
@@ -306,6 +316,8 @@ def _how_to_obtain(ensemble: Ensemble, part: Part) -> str:
             "on a machine with internet, `python -m tools.download_weights` fetches the published file and "
             f"`hcpl weights convert FILE --output {ensemble.folder}` makes this one of it"
         )
+    elif isinstance(part, NoveltySpec):
+        how = f"`python -m tools.novelty fit --write` writes it into {ensemble.folder}"
     else:
         how = f"`python -m tools.train` writes it into {ensemble.folder}"
     return f"{how}; on Kaggle, attach the data set that holds the {ensemble.name!r} weights. See weights/README.md"

@@ -19,6 +19,7 @@ from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
+from hcpl_kernel.pipeline.keeping import NOTHING, Kept
 from hcpl_kernel.pipeline.staging import send, wait_for
 from hcpl_kernel.runtime.allocation import is_out_of_memory
 from hcpl_kernel.runtime.devices import memory_format
@@ -85,11 +86,12 @@ def view(cells: Tensor, index: int) -> Tensor:
     return turned.flip(3) if index % 2 else turned
 
 
-def empty_prediction(spec: NetworkSpec, fields: int, with_descriptors: bool = False) -> Prediction:
+def empty_prediction(spec: NetworkSpec, fields: int, kept: Kept = NOTHING) -> Prediction:
     """What a network says of fields without any cell."""
     image = np.zeros((fields, spec.outputs), np.float32) if spec.declared.image_stream else None
-    descriptors = np.zeros((0, 0), np.float16) if with_descriptors else None
-    return Prediction(np.zeros((0, spec.outputs), np.float32), image, descriptors)
+    descriptors = np.zeros((0, 0), np.float16) if kept.of_cells else None
+    field_means = np.zeros((fields, 0), np.float32) if kept.of_fields else None
+    return Prediction(np.zeros((0, spec.outputs), np.float32), image, descriptors, field_means)
 
 
 def even_batches(count: int, most: int) -> list[int]:
@@ -118,7 +120,7 @@ class Predictor:
         device: where it runs.
         engine: a name that :func:`hcpl_kernel.engines.get_engine` takes.
         views: test-time views, None for the spec's own.
-        with_descriptors: predictions have the cells' descriptors, too.
+        kept: what predictions have of the descriptors.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class Predictor:
         device: torch.device,
         engine: str,
         views: int | None,
-        with_descriptors: bool = False,
+        kept: Kept = NOTHING,
     ) -> None:
         made = get_engine(engine)
         self._engine = made.classifier(network, device, spec.input_size)
@@ -142,7 +144,7 @@ class Predictor:
         self.spec = spec
         self.device = device
         self.views = views or spec.views
-        self._with_descriptors = with_descriptors
+        self._kept = kept
         self.batch = _first_batch(device, self.apart)
 
     @property
@@ -182,7 +184,7 @@ class Predictor:
             RuntimeError, MemoryError: if memory does not suffice for a single crop.
         """
         if len(crops) == 0:
-            return empty_prediction(self.spec, fields, self._with_descriptors)
+            return empty_prediction(self.spec, fields, self._kept)
         return self.conclude(self.descriptors(crops, stop or Stop()), field_of_cell, fields)
 
     @torch.inference_mode()
@@ -201,8 +203,9 @@ class Predictor:
             prob_cell.append(self._network.probabilities(self._network.cell_logits(seen)))
             if image_stream:
                 prob_image.append(self._network.probabilities(self._network.image_logits(seen, bag, fields)))
-        kept = _half(_mean(descriptors)) if self._with_descriptors else None
-        return Prediction(_mean(prob_cell), _mean(prob_image) if prob_image else None, kept)
+        of_cells = _half(_mean(descriptors)) if self._kept.of_cells else None
+        of_fields = _field_means(descriptors, field_of_cell, fields) if self._kept.of_fields else None
+        return Prediction(_mean(prob_cell), _mean(prob_image) if prob_image else None, of_cells, of_fields)
 
     @torch.inference_mode()
     def descriptors(self, crops: np.ndarray, stop: Stop) -> list[Tensor]:
@@ -275,6 +278,15 @@ def _half(values: np.ndarray) -> np.ndarray:
     """As float16, in which what is too large becomes the largest value."""
     largest = float(np.finfo(np.float16).max)
     return np.clip(values, -largest, largest).astype(np.float16)
+
+
+def _field_means(descriptors: Sequence[Tensor], field_of_cell: np.ndarray, fields: int) -> np.ndarray:
+    """(F, D) float32; field by field, since what a GPU adds up for all at once depends on the order in which it comes."""
+    of_cells = torch.stack(list(descriptors)).mean(0)
+    means = of_cells.new_zeros(fields, of_cells.shape[1])
+    for field in np.unique(field_of_cell):
+        means[field] = of_cells[np.flatnonzero(field_of_cell == field)].mean(0)
+    return means.cpu().numpy()
 
 
 def _mean(probabilities: Sequence[Tensor]) -> np.ndarray:

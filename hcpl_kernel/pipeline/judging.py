@@ -54,7 +54,7 @@ def judge_result(
         )
     if not any(spec.declared.image_stream for spec in done):
         report.degrade("no network with an image stream ran: probabilities have no image factor")
-    judge_calibration(ensemble, report)
+    judge_networks(ensemble, report)
     if finished.places and report.counts["readable"] == 0:
         first = report.problems[0]
         raise InputError(
@@ -63,7 +63,19 @@ def judge_result(
         )
 
 
-def judge_calibration(ensemble: Ensemble, report: RunReport) -> None:
+def judge_networks(ensemble: Ensemble, report: RunReport) -> None:
+    """Say what does not hold, or was not done, because other networks ran than those of the whole ensemble."""
+    _judge_calibration(ensemble, report)
+    novelty = read_ensemble(ensemble.folder).novelty
+    if novelty is not None and report.networks.get(novelty.network, {}).get("state") != "done":
+        report.warn(
+            None,
+            f"fields unlike those of the training were not looked for, or not among all fields: {novelty.network}, whose "
+            "descriptors tell them, did not predict every field",
+        )
+
+
+def _judge_calibration(ensemble: Ensemble, report: RunReport) -> None:
     """Say where probabilities come from other networks than those that the calibration was fitted with."""
     if ensemble.calibration is None:
         if read_ensemble(ensemble.folder).calibration is not None:

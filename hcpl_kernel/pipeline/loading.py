@@ -20,6 +20,7 @@ from hcpl_kernel.networks.base import CellNetwork
 from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.networks.scattering import Scattering
 from hcpl_kernel.pipeline.inference import Predictor
+from hcpl_kernel.pipeline.keeping import kept_of
 from hcpl_kernel.runtime.attempts import Attempts
 from hcpl_kernel.runtime.devices import find_fault, free_memory, has_triton
 from hcpl_kernel.runtime.memory import available_memory
@@ -181,10 +182,10 @@ class LoadedNetworks:
     def _on_devices(
         self, spec: NetworkSpec, copies: Sequence[CellNetwork], devices: Sequence[torch.device], engine: str
     ) -> list[Predictor]:
-        made = []
+        made, kept = [], kept_of(spec, self._settings, self._ensemble)
         for module, device in zip(copies, devices, strict=True):
             with losing(device):
-                made.append(Predictor(module, spec, device, engine, None, spec.name in (self._settings.descriptors or ())))
+                made.append(Predictor(module, spec, device, engine, None, kept))
         return made
 
 

@@ -23,8 +23,9 @@ import torch
 from hcpl_kernel.cells.store import affordable_size, fields_per_wave, free_bytes
 from hcpl_kernel.fields.files import FieldFiles
 from hcpl_kernel.integrity.geometry_model import GeometryModel
+from hcpl_kernel.integrity.novelty import NoveltyModel
 from hcpl_kernel.models.network_spec import NetworkSpec
-from hcpl_kernel.models.weights import Verification, load_geometry_path
+from hcpl_kernel.models.weights import Verification, load_geometry_path, verified_path
 from hcpl_kernel.pipeline.budget import TimeBudget
 from hcpl_kernel.pipeline.cutting import cut_shards
 from hcpl_kernel.pipeline.executor import Background, Stop
@@ -117,6 +118,8 @@ class LocalRun:
         self._attempts = attempts
         geometry = load_geometry_path(setup.ensemble)
         self._geometry = None if geometry is None else GeometryModel.load(geometry)
+        novelty = setup.ensemble.novelty
+        self._novelty = None if novelty is None else NoveltyModel.load(verified_path(setup.ensemble, novelty), novelty)
         self._passes = NetworkPasses(settings, setup, workspace, budget, report, devices, attempts)
         self._cells_per_field: float = EXPECTED_CELLS
         self._waiting = 0  # cells of later waves, about
@@ -332,7 +335,7 @@ class LocalRun:
     def _join(self, working: Working, keys: Mapping[str, str]) -> Part:
         predictions = {name: working.pieces.prediction(name, key, working.seen) for name, key in keys.items()}
         cut = working.pieces.cut(verify=False)
-        return join(cut, predictions, keys, self._classifiers(keys), self._ensemble, self._geometry)
+        return join(cut, predictions, keys, self._classifiers(keys), self._ensemble, self._geometry, self._novelty)
 
     def _commit(self, wave: Sequence[Working], said: Said) -> dict[int, Place]:
         """Put the parts of a wave into the store; pieces that no later run needs go."""

@@ -20,6 +20,7 @@ from hcpl_kernel.pipeline.compiling import decide
 from hcpl_kernel.pipeline.device_group import DeviceGroup
 from hcpl_kernel.pipeline.executor import Stop, run_in_order
 from hcpl_kernel.pipeline.inference import Predictor, empty_prediction
+from hcpl_kernel.pipeline.keeping import kept_of
 from hcpl_kernel.pipeline.loading import DeviceLost, LoadedNetworks
 from hcpl_kernel.pipeline.part import CutShard
 from hcpl_kernel.pipeline.pieces import Pieces, seen_of
@@ -124,6 +125,7 @@ class NetworkPasses:
         attempts: Attempts,
     ) -> None:
         self._settings = settings
+        self._ensemble = setup.ensemble
         self._keys = setup.keys
         self._workspace = workspace
         self._budget = budget
@@ -177,7 +179,7 @@ class NetworkPasses:
         cells = sum(w.cells for w in missing)
         if not cells:  # nothing to load a network for
             for working in missing:
-                nothing = empty_prediction(spec, len(working.shard.files), self._keeps_descriptors(spec))
+                nothing = empty_prediction(spec, len(working.shard.files), kept_of(spec, self._settings, self._ensemble))
                 self._put(working, spec.name, key, nothing)
             progress.predicted(spec.name, fields_of([w.shard for w in missing]))
             return Pass(key, None, frozenset(w.shard.index for w in wave))
@@ -382,9 +384,6 @@ class NetworkPasses:
                 left = (time.perf_counter() - start) / done * (len(missing) - done)
                 if done < len(missing) and left > self._budget.for_networks:
                     break
-
-    def _keeps_descriptors(self, spec: NetworkSpec) -> bool:
-        return spec.name in (self._settings.descriptors or ())
 
 
 def _predict_shard(group: DeviceGroup, cut: CutShard, crops: np.ndarray, stop: Stop) -> Prediction:

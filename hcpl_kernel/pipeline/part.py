@@ -16,7 +16,7 @@ from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.pipeline import sealed
 from hcpl_kernel.pipeline.sealed import DamagedFile
 
-_CELL, _IMAGE, _DESCRIPTORS = "cell ", "image ", "descriptors "
+_CELL, _IMAGE, _DESCRIPTORS, _FIELD_MEANS = "cell ", "image ", "descriptors ", "field means "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,13 +191,16 @@ def _prediction_arrays(name: str, prediction: Prediction) -> dict[str, np.ndarra
         arrays[_IMAGE + name] = prediction.prob_image
     if prediction.descriptors is not None:
         arrays[_DESCRIPTORS + name] = prediction.descriptors
+    if prediction.field_means is not None:
+        arrays[_FIELD_MEANS + name] = prediction.field_means
     return arrays
 
 
 def _prediction(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> Prediction:
     if _CELL + name not in arrays:
         raise DamagedFile(f"{path.name} has no prediction of {name}")
-    return Prediction(arrays[_CELL + name], arrays.get(_IMAGE + name), arrays.get(_DESCRIPTORS + name))
+    further = (arrays.get(kind + name) for kind in (_IMAGE, _DESCRIPTORS, _FIELD_MEANS))
+    return Prediction(arrays[_CELL + name], *further)
 
 
 def concatenated(parts: Sequence[Part], name: str) -> Prediction:

@@ -22,6 +22,7 @@ from hcpl_kernel.fields.stamps import ContentStamps
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec, computed_values
 from hcpl_kernel.models.weights import resolve_sha256
+from hcpl_kernel.pipeline.keeping import kept_of
 from hcpl_kernel.segmentation.interface import Segmenter
 from hcpl_kernel.settings import PredictSettings
 
@@ -104,7 +105,7 @@ class Keys:
         self._stamps = stamps
         self._fields = digest(hcpl_kernel.__version__, settings.pixel_size, dataclasses.asdict(depth))
         self._computing = (settings.views, keyed(settings.engine), precision)
-        self._described = frozenset(settings.descriptors or ())
+        self._settings = settings
         self.predictions: dict[str, str] = {spec.name: self.prediction(spec) for spec in networks}
         """Per network: what its prediction depends on besides the shard and the size of its crops."""
 
@@ -113,8 +114,8 @@ class Keys:
         asked, engine, precision = self._computing
         precision = computed_in or precision
         sha256 = resolve_sha256(self._ensemble.folder, spec)
-        more = ["descriptors"] if spec.name in self._described else []
-        return digest(computed_values(spec), sha256, views or asked, engine, precision, *more)
+        kept = kept_of(spec, self._settings, self._ensemble)
+        return digest(computed_values(spec), sha256, views or asked, engine, precision, *kept.key)
 
     def is_own(self, name: str, key: str) -> bool:
         """Whether a prediction of a network was made by this run's rules, perhaps with fewer views or by another device.
@@ -146,8 +147,8 @@ class Keys:
 
     @cached_property
     def _joining(self) -> str:
-        """How predictions are joined: integrity, fusion, classes, calibration."""
-        ensemble = self._ensemble
+        """How predictions are joined: integrity, fusion, classes, calibration; which fields are unlike the training."""
+        ensemble, novelty = self._ensemble, self._ensemble.novelty
         curves = ensemble.calibration.classes if ensemble.calibration is not None else ()
         fusion = dataclasses.asdict(ensemble.fusion)
         if ensemble.fusion.log_odds is not None:
@@ -157,6 +158,7 @@ class Keys:
             fusion,
             dataclasses.asdict(ensemble.classes),
             [dataclasses.asdict(curve) for curve in curves],
+            *([] if novelty is None else [novelty.limit, novelty.share, resolve_sha256(ensemble.folder, novelty)]),
         )
 
 

@@ -22,7 +22,7 @@ from hcpl_kernel.pipeline.first_submission import has_tables
 from hcpl_kernel.pipeline.judging import (
     as_it_ran,
     describe_weights,
-    judge_calibration,
+    judge_networks,
     judge_result,
     name_foreign_label_maps,
 )
@@ -356,7 +356,7 @@ class _Run:
                 self._report.leave_out(spec.name, "not every --part run had the time for it")
         finished.count(self._shards, self._report)
         ensemble = as_it_ran(ensemble, self._report)
-        judge_calibration(ensemble, self._report)
+        judge_networks(ensemble, self._report)
         self._write(finished, ensemble, None, final=True)
         missing = [files.id for files in fields_in(shard for shard in self._shards if shard.index not in finished.places)]
         if missing:

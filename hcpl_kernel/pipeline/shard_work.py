@@ -5,6 +5,7 @@ It knows one shard at a time, and neither lists of shards nor where they are kep
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from hcpl_kernel.fusion.averaging import apply_integrity, fuse
 from hcpl_kernel.fusion.calibration import calibrate
 from hcpl_kernel.fusion.prediction import Prediction
 from hcpl_kernel.integrity.geometry_model import GeometryModel
+from hcpl_kernel.integrity.novelty import NoveltyModel
 from hcpl_kernel.integrity.weight import integrity_weight
 from hcpl_kernel.models.ensemble import Ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
@@ -58,8 +60,9 @@ def join(
     networks: Sequence[NetworkSpec],
     ensemble: Ensemble,
     geometry: GeometryModel | None,
+    novelty: NoveltyModel | None,
 ) -> Part:
-    """Fuse what the networks say of a shard, weight it by visual integrity, and calibrate it.
+    """Fuse what the networks say of a shard, weight it by visual integrity, calibrate it, and warn of unusual fields.
 
     Args:
         cut: the shard.
@@ -69,6 +72,11 @@ def join(
         ensemble: how they are joined and calibrated.
         geometry: the first module of the Visual Integrity Detector, None where the ensemble does not have it. Where the
             second did not run either, the integrity of every cell is 1.
+        novelty: what tells that a field is unlike those of the training, None where nothing does; nothing is said where its
+            network did not run.
+
+    Raises:
+        WeightsError: if the novelty is of another number of descriptors than its network has.
     """
     integrity = _integrity(cut, predictions, ensemble, geometry)
     if networks:
@@ -78,7 +86,20 @@ def join(
         prob = np.zeros((cut.cells, len(ensemble.classes)), np.float32)
     prob = apply_integrity(prob, integrity, ensemble.fusion.integrity_power)
     prob = calibrate(prob, ensemble.calibration_of(networks))
-    return Part(cut, predictions, keys, integrity, prob)
+    return Part(_warned(cut, predictions, novelty), predictions, keys, integrity, prob)
+
+
+def _warned(cut: CutShard, predictions: Mapping[str, Prediction], novelty: NoveltyModel | None) -> CutShard:
+    """The shard with a warning at each field that is unlike those of the training."""
+    means = predictions[novelty.network].field_means if novelty is not None and novelty.network in predictions else None
+    if novelty is None or means is None:
+        return cut
+    texts = novelty.warnings(means, [len(record.table) for record in cut.records])
+    records = (
+        dataclasses.replace(record, warnings=(*record.warnings, text)) if text is not None else record
+        for record, text in zip(cut.records, texts, strict=True)
+    )
+    return dataclasses.replace(cut, records=tuple(records))
 
 
 def _integrity(

@@ -48,6 +48,11 @@ def deep(levels: int) -> Any:
     return json.loads("[" * levels + "]" * levels)
 
 
+def novelty(**further: Any) -> dict[str, Any]:
+    part = {"network": "cla_resnet", "file": "novelty.safetensors", "limit": 1.5, "share": 0.99} | further
+    return changed("integrity", "novelty", to={key: value for key, value in part.items() if value is not DELETED})
+
+
 BAD_NAMES = ("../../../x", "/abs", "con", "NUL.txt", "", "a" * 300, "a\nb", "a\tb", "é", "a b", ".x", "x.", "\x1b[31m")
 BAD_FILES = ("../x", "/etc/x", "a/../../b", "c:\\x", "a\\b", "", ".", "a//b", "a\x00b", "b" * 300, "nul", "a/con.x")
 SEVEN = ["a", "b", "c", "d", "e", "f", "g"]
@@ -125,6 +130,18 @@ WRONG: dict[str, tuple[Any, str]] = {
     },
     "the ensemble's name": (changed("name", to="../mini"), r": name: found \"\.\./mini\""),
     "a geometry file outside": (changed("integrity", "geometry", "file", to="../g.ubj"), r"integrity\.geometry\.file: "),
+    "novelty of a network not there": (novelty(network="cla"), r"integrity\.novelty\.network: found 'cla', expected"),
+    "novelty of a VID module": (novelty(network="vid_completeness"), r"novelty\.network: found 'vid_completeness'"),
+    "novelty of no network": (novelty(network=None), r"integrity\.novelty\.network: found null, expected text"),
+    "a novelty file outside": (novelty(file="../n.safetensors"), r"integrity\.novelty\.file: found .*expected a file"),
+    "novelty without a limit": (novelty(limit=DELETED), r"integrity\.novelty\.limit is missing"),
+    "a limit of 0": (novelty(limit=0), r"integrity\.novelty\.limit: found 0, expected a number greater than 0"),
+    "a limit below 0": (novelty(limit=-1.5), r"integrity\.novelty\.limit: found -1\.5"),
+    "a limit as text": (novelty(limit="1.5"), r"integrity\.novelty\.limit: found \"1\.5\""),
+    "a limit that is not a number": (json.dumps(novelty(limit=float("nan"))), r"integrity\.novelty\.limit: found NaN"),
+    "a share of 1": (novelty(share=1), r"integrity\.novelty\.share: found 1, expected a number less than 1"),
+    "a misspelt limit": (novelty(limt=1.5), r"integrity\.novelty: unknown key \"limt\"; did you mean 'limit'"),
+    "novelty is a list": (changed("integrity", "novelty", to=[1]), r"integrity\.novelty: found \[1\], expected an object"),
     "a short hash": (network("sha256", "00"), r"sha256: found \"00\", expected a sha256 of 64 hex digits"),
     # keys
     "misspelt key": (network("input_sise", 96), r"networks\[0\]: unknown key \"input_sise\"; did you mean 'input_size'"),

@@ -16,6 +16,7 @@ import pytest
 
 from hcpl_kernel.cli import main
 from hcpl_kernel.fields.channels import CHANNELS
+from hcpl_kernel.models.subset import without_orphans
 from hcpl_kernel.simulation import SimulatedField, simulate_field
 from hcpl_kernel.submission import validate_submission
 
@@ -32,6 +33,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = json.loads((MINI / "ensemble.json").read_text())
     values["networks"] = [network for network in values["networks"] if network["name"] == NETWORK]
     values.pop("calibration")
+    values = without_orphans(values)
     (folder / "ensemble.json").write_text(json.dumps(values))
     files = {
         entry["file"] for entry in (*values["segmentation"].values(), *values["integrity"].values(), *values["networks"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hcpl_kernel.fields.channels import CHANNELS
+from hcpl_kernel.models.subset import without_orphans
 from hcpl_kernel.simulation import simulate_field
 
 MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"
@@ -33,7 +34,7 @@ def small_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["networks"] = [n for n in values["networks"] if n["name"] in KEPT]
     assert len(values["networks"]) == len(KEPT)
     del values["calibration"]["fitted_with"]  # taken as fitted with these
-    (folder / "ensemble.json").write_text(json.dumps(values))
+    (folder / "ensemble.json").write_text(json.dumps(without_orphans(values)))
     for path in MINI.iterdir():
         if path.suffix in (".safetensors", ".ubj"):
             shutil.copy(path, folder)

@@ -19,6 +19,7 @@ from hcpl_kernel.errors import SettingsError, WeightsError
 from hcpl_kernel.models.ensemble import read_ensemble, read_values, write_ensemble
 from hcpl_kernel.models.manifest import read_manifest
 from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.subset import without_orphans
 from hcpl_kernel.networks import build
 from tests.toy_ensemble import network
 from tools.base_weights import fetch_bases, trainings
@@ -68,7 +69,7 @@ def weights(tmp_path: Path) -> Path:
     values = read_values(ROOT / "weights" / "mini")
     values.pop("calibration")
     values["networks"] = [network("toy_cla", "cla", provenance={"base_weights": f"timm {BASE}"})]
-    write_ensemble(folder / "ensemble.json", values)
+    write_ensemble(folder / "ensemble.json", without_orphans(values))
     (tmp_path / "configs").mkdir()
     config = {"schema": 1, "network": "toy_cla", "run": {"steps": 7}, "pretrained": None}
     (tmp_path / "configs" / "toy_cla.json").write_text(json.dumps(config))

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hcpl_kernel.errors import WeightsError
 from hcpl_kernel.models.ensemble import Ensemble, read_ensemble
 from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.subset import without_orphans
 from hcpl_kernel.models.weights import verify_parts
 from hcpl_kernel.networks import build
 from hcpl_kernel.networks.loading import load_network
@@ -91,6 +92,7 @@ def small_folder(tmp_path: Path) -> Path:
     """A copy of mini's ensemble without its files and with three of its networks, nothing trained."""
     values = json.loads((WEIGHTS / "mini" / "ensemble.json").read_text())
     values["networks"] = [values["networks"][index] for index in (0, 4, 8)]
+    values = without_orphans(values)
     for part in (*values["segmentation"].values(), *values["integrity"].values(), *values["networks"]):
         part.update(sha256=None, trained=False)
     (tmp_path / "ensemble.json").write_text(json.dumps(values))

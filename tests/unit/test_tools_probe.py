@@ -11,6 +11,7 @@ import torch
 
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.models.network_spec import NetworkSpec
+from hcpl_kernel.models.subset import without_orphans
 from hcpl_kernel.networks import build
 from hcpl_kernel.networks.dsa import DualStreamActNet
 from tools.probe.__main__ import main
@@ -104,7 +105,7 @@ def test_the_command_writes_what_it_found(
     root = Path(__file__).resolve().parents[2]
     values = json.loads((root / "weights" / "mini" / "ensemble.json").read_text())
     entry = {"name": SPEC.name, "kind": "dsa", "base": SPEC.base, "input_size": 32, "file": SPEC.file}
-    (weights / "ensemble.json").write_text(json.dumps({**values, "networks": [entry]}))
+    (weights / "ensemble.json").write_text(json.dumps(without_orphans({**values, "networks": [entry]})))
     publish_module(weights, SPEC.file, network, "float32", ("networks", SPEC.name), {"provenance": {}})
     common = ["--cells", str(cells.folder), "--weights", str(weights), "--output", str(tmp_path / "out")]
     few = ["--fewest", "1", "--folds", "2", "--repeats", "1", "--permutations", "2", "--tune", "0"]

@@ -14,6 +14,7 @@ from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.models.ensemble import read_ensemble, read_values, write_ensemble
+from hcpl_kernel.models.subset import without_orphans
 from hcpl_kernel.settings import read_json
 from tools.train.__main__ import main
 from tools.train.publish import untrained
@@ -201,7 +202,7 @@ def test_a_publication_is_never_lost(tmp_path: Path) -> None:
 def test_a_chosen_ensemble_has_only_its_files(tmp_path: Path) -> None:
     values = read_values(MINI)
     values["networks"] = values["networks"][:1]
-    write_ensemble(tmp_path / "ensemble.json", values)
+    write_ensemble(tmp_path / "ensemble.json", without_orphans(values))
     choose_weights(MINI, tmp_path / "ensemble.json", tmp_path / "one")
     files = {path.name for path in (tmp_path / "one").glob("*.safetensors")}
     assert values["networks"][0]["file"] in files and len(files) == 4  # and the segmentation, and completeness

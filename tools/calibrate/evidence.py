@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import fuse
 from hcpl_kernel.scoring.labelled import parse_classes, read_label_map, read_label_table, shared_pixels
 from tools.finished_run import FinishedRun
+from tools.simulate.dataset import describe_dataset
 
 LEAST_OVERLAP = 0.5
 """IoU from which on a found cell is taken for a true one (our choice): above it pairs are one to one."""
@@ -126,14 +126,8 @@ def from_images(run: FinishedRun, path: Path) -> Known:
 
 def source_of(option: str, path: Path) -> str:
     """Where the truth comes from, for a provenance; `option` is a key of :data:`READERS`."""
-    settings = path / "settings.json"
-    if option != "fields" or not settings.is_file():
-        return f"{option} of {path.name}"
-    made = json.loads(settings.read_text())
-    return (
-        f"{made['fields']} simulated fields of {made['size']} px at {made['pixel_size']} um, "
-        f"{made['frequency']} class frequencies, seed {made['seed']}"
-    )
+    described = describe_dataset(path) if option == "fields" else None
+    return described or f"{option} of {path.name}"
 
 
 READERS: Mapping[str, Callable[[FinishedRun, Path], Known]] = {

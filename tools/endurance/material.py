@@ -12,6 +12,7 @@ import numpy as np
 
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.models.ensemble import part_entries
+from hcpl_kernel.models.subset import without_orphans
 from hcpl_kernel.simulation import simulate_field
 
 MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"
@@ -56,6 +57,7 @@ def make_material(folder: Path, fields: int, side: int = 128, networks: tuple[st
         write_field(material, f"field{index}", index, side)
     values = json.loads((MINI / "ensemble.json").read_text())
     values["networks"] = [entry for entry in values["networks"] if entry["name"] in networks]
+    values = without_orphans(values)
     (material.weights / "ensemble.json").write_text(json.dumps(values))
     for entry in part_entries(values):
         shutil.copy(MINI / entry["file"], material.weights)

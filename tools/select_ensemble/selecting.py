@@ -15,6 +15,7 @@ from hcpl_kernel.classes import ClassList
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import mean_image_stream, weighted_mean
 from hcpl_kernel.models.ensemble import without_fits
+from hcpl_kernel.models.subset import without_orphans
 from hcpl_kernel.scoring import read_truth
 from tools.evaluate.average_precision import mean_average_precision
 from tools.evaluate.truth import Matched, match_cells
@@ -181,7 +182,7 @@ def changed_ensemble(values: Mapping[str, Any], selection: Selection) -> dict[st
     kept = without_fits(values)
     fusion = {**kept["fusion"], "cell_only": list(selection.routing.cell_only)}
     fusion.update({f"{group}_weight": weight for group, weight in weighting.groups.items()})
-    return {**kept, "networks": networks, "fusion": fusion}
+    return without_orphans({**kept, "networks": networks, "fusion": fusion})
 
 
 def as_json(selection: Selection, settings: RoutingSettings, images: int, classes: ClassList) -> dict[str, Any]:

@@ -94,6 +94,18 @@ def make_dataset(settings: DatasetSettings, output: Path, jobs: int = 1) -> None
         json.dump(content, file, indent=2)
 
 
+def describe_dataset(folder: Path) -> str | None:
+    """What a data set of :func:`make_dataset` is of, for a provenance; None for another folder."""
+    path = folder / "settings.json"
+    if not path.is_file():
+        return None
+    made = json.loads(path.read_text())
+    return (
+        f"{made['fields']} simulated fields of {made['size']} px at {made['pixel_size']} um, "
+        f"{made['frequency']} class frequencies, seed {made['seed']}"
+    )
+
+
 def _one_thread() -> None:
     cv2.setNumThreads(1)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.models.ensemble import read_ensemble, read_values, write_ensemble
+from hcpl_kernel.models.subset import without_orphans
 from hcpl_kernel.settings import from_mapping, read_json
 from tools.train.jobs import pool_of
 from tools.train.plan import CONFIG_SCHEMA, Candidate, MiniTraining, Plan
@@ -106,4 +107,4 @@ def add_candidates(candidates: Sequence[Candidate], finished: Path, weights: Pat
             file = f"{candidate.name}.safetensors"
             changes = {"name": candidate.name, "file": file, "sha256": None, "trained": False}
             values["networks"].append({**model, **changes, "provenance": {**kept, **added}})
-    write_ensemble(weights / "ensemble.json", values)
+    write_ensemble(weights / "ensemble.json", without_orphans(values))

@@ -16,6 +16,7 @@ from torch import nn
 
 from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.models.ensemble import part_entries, read_values, without_fits, write_ensemble
+from hcpl_kernel.models.integrity_spec import NOVELTY
 from hcpl_kernel.models.manifest import record
 from hcpl_kernel.runtime.atomic import atomic_path
 from tools.train.loop import is_main_process
@@ -64,7 +65,8 @@ def enter(weights: Path, file: str, part: tuple[str, ...], changes: Mapping[str,
         weights: the folder.
         file: the written file.
         part: where `ensemble.json` has it: ("segmentation", "cell"), ("integrity", "geometry") or ("networks", name).
-            A network that the ensemble does not have (a DSA that only relabels) is left out of it.
+            A network that the ensemble does not have (a DSA that only relabels) is left out of it; ("integrity", "novelty")
+            is added.
         changes: fields of the part's entry, with its `provenance`, merged into the entry's own.
 
     Raises:
@@ -95,6 +97,7 @@ def untrained(values: Mapping[str, Any]) -> dict[str, Any]:
     for part in part_entries(begun):
         kept = {k: v for k, v in part.get("provenance", {}).items() if k in KEPT}
         part.update(sha256=None, trained=False, provenance=kept)
+    (begun.get("integrity") or {}).pop(NOVELTY, None)
     begun["provenance"].pop("caution", None)  # has their figures
     return begun
 
@@ -102,6 +105,9 @@ def untrained(values: Mapping[str, Any]) -> dict[str, Any]:
 def _find(values: dict[str, Any], part: tuple[str, ...]) -> dict[str, Any] | None:
     if part[0] == "networks":
         return next((entry for entry in values["networks"] if entry["name"] == part[1]), None)
+    if part[1] == NOVELTY:
+        section = values.setdefault(part[0], {})
+        section[NOVELTY] = section.get(NOVELTY) or {}
     try:
         return values[part[0]][part[1]]
     except KeyError as error:

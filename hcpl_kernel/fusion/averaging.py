@@ -13,7 +13,7 @@ from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
 from hcpl_kernel.fusion.log_odds import add_log_odds
 from hcpl_kernel.fusion.negative import apply_negative_rule
 from hcpl_kernel.fusion.prediction import Prediction
-from hcpl_kernel.models.ensemble import FusionSpec
+from hcpl_kernel.models.fusion_spec import FusionSpec
 from hcpl_kernel.models.network_kinds import GROUPS, Group
 from hcpl_kernel.models.network_spec import NetworkSpec
 

@@ -22,7 +22,8 @@ from hcpl_kernel.fusion.image_by_cell import fuse_image_and_cell
 from hcpl_kernel.fusion.log_odds import LEAST, add_log_odds
 from hcpl_kernel.fusion.negative import apply_negative_rule
 from hcpl_kernel.fusion.prediction import Prediction
-from hcpl_kernel.models.ensemble import FUSION_ORDERS, NEGATIVE_RULES, FusionSpec, read_ensemble, without_fits
+from hcpl_kernel.models.ensemble import read_ensemble, without_fits
+from hcpl_kernel.models.fusion_spec import FUSION_ORDERS, NEGATIVE_RULES, FusionSpec
 from hcpl_kernel.models.log_odds_spec import ClassLogOdds, LogOddsSpec
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.pipeline.plan import Keys

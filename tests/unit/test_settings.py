@@ -13,7 +13,8 @@ import hcpl_kernel
 from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.cli import _parser
 from hcpl_kernel.errors import SettingsError, WeightsError
-from hcpl_kernel.models.ensemble import FusionSpec, read_ensemble
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.models.fusion_spec import FusionSpec
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.settings import Part, PredictSettings, from_mapping, parse_duration, read_json
 

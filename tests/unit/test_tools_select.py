@@ -13,7 +13,8 @@ from conftest import TinyRun
 from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.fusion.prediction import Prediction
-from hcpl_kernel.models.ensemble import FusionSpec, read_ensemble
+from hcpl_kernel.models.ensemble import read_ensemble
+from hcpl_kernel.models.fusion_spec import FusionSpec
 from hcpl_kernel.models.network_spec import NetworkSpec
 from tools.evaluate import variants
 from tools.finished_run import open_run

@@ -15,7 +15,8 @@ from torch import nn
 
 from hcpl_kernel.errors import WeightsError
 from hcpl_kernel.models import weights
-from hcpl_kernel.models.ensemble import Ensemble, FusionSpec, GeometrySpec, SegmentationSpec, read_ensemble
+from hcpl_kernel.models.ensemble import Ensemble, GeometrySpec, SegmentationSpec, read_ensemble
+from hcpl_kernel.models.fusion_spec import FusionSpec
 from hcpl_kernel.models.manifest import (
     FileEntry,
     format_listing,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.fusion.averaging import apply_integrity, fuse, group_averages, join_streams, mean_image_stream
 from hcpl_kernel.fusion.negative import apply_negative_rule
-from hcpl_kernel.models.ensemble import FusionSpec
+from hcpl_kernel.models.fusion_spec import FusionSpec
 from tools.finished_run import FinishedRun
 
 Floats = NDArray[np.float32]

@@ -28,7 +28,8 @@ from sklearn.metrics import average_precision_score
 
 from hcpl_kernel.errors import HcplError, InputError
 from hcpl_kernel.fusion.averaging import fuse
-from hcpl_kernel.models.ensemble import FusionSpec, read_values, without_fits, write_ensemble
+from hcpl_kernel.models.ensemble import read_values, without_fits, write_ensemble
+from hcpl_kernel.models.fusion_spec import FusionSpec
 from hcpl_kernel.models.log_odds_spec import ClassLogOdds, LogOddsSpec
 from hcpl_kernel.runtime.atomic import atomic_open
 from tools.calibrate.evidence import READERS, known_cells, source_of

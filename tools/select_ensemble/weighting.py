@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hcpl_kernel.classes import ClassList
 from hcpl_kernel.fusion.averaging import Predicted, fuse
-from hcpl_kernel.models.ensemble import FusionSpec
+from hcpl_kernel.models.fusion_spec import FusionSpec
 from hcpl_kernel.models.network_kinds import GROUPS, Group
 
 KeyT = TypeVar("KeyT", bound=str)

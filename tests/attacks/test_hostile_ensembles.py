@@ -189,7 +189,25 @@ WRONG: dict[str, tuple[Any, str]] = {
         changed("classes", to={"names": SEVEN, "short_names": ["x"]}),
         r"classes\.short_names: found 1, expected one for each of 7",
     ),
-    "fewer classes than are routed": (changed("classes", to={"names": SEVEN}), r"fusion\.cell_only\[0\]: found 11"),
+    "fewer classes than are routed": (
+        changed("classes", to={"names": SEVEN}) | {"fusion": {"cell_only": [11]}},
+        r"fusion\.cell_only\[0\]: found 11",
+    ),
+    "fewer classes than sums": (
+        changed("classes", to={"names": SEVEN}),
+        r"fusion\.log_odds\.classes: found 19 sums, expected one for each of 7",
+    ),
+    "sums without their order": (changed("fusion", "order", to="average-then-fuse"), r"log_odds: found some, expected none"),
+    "an order without its sums": (changed("fusion", "log_odds", to=None), r"log_odds: found none, expected sums"),
+    "a weight below 0": (
+        changed("fusion", "log_odds", "classes", 2, "image", to=-0.1),
+        r"fusion\.log_odds\.classes\[2\]\.image: found -0\.1",
+    ),
+    "an endless constant": (
+        changed("fusion", "log_odds", "classes", 0, "constant", to=1e300),
+        r"fusion\.log_odds\.classes\[0\]\.constant: found 1e\+?300",
+    ),
+    "a power of 2": (changed("fusion", "integrity_power", to=2), r"fusion\.integrity_power: found 2"),
     "misspelt classes": (changed("classes", to={"name": SEVEN}), r"classes: unknown key \"name\"; did you mean 'names'"),
     # the text
     "no JSON": ("weights: mini", "not readable JSON"),

@@ -15,7 +15,10 @@ from hcpl_kernel.cells.record import FieldRecord
 from hcpl_kernel.cells.table import measure_cells
 from hcpl_kernel.classes import HPA_CLASSES
 from hcpl_kernel.errors import InputError
+from hcpl_kernel.fusion.log_odds import add_log_odds
 from hcpl_kernel.fusion.prediction import Prediction
+from hcpl_kernel.models.fusion_spec import FusionSpec
+from hcpl_kernel.models.log_odds_spec import ClassLogOdds, LogOddsSpec
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.scoring import mean_average_precision as official
 from hcpl_kernel.scoring.resampling import interval, mean_of_classes, resample
@@ -25,7 +28,7 @@ from tools.evaluate.__main__ import main
 from tools.evaluate.average_precision import average_precisions, score
 from tools.evaluate.cut_cells import by_cut_share
 from tools.evaluate.truth import Matched, match_cells
-from tools.finished_run import open_run
+from tools.finished_run import FinishedRun, open_run
 from tools.train.calibration import countable
 
 
@@ -173,9 +176,38 @@ def test_the_papers_differences() -> None:
     assert paper.difference(variants.ENSEMBLE, variants.PRODUCT, False) is None
 
 
-def test_variants_are_what_their_names_say(tiny_run: TinyRun) -> None:
+def as_in_the_paper(run: FinishedRun) -> FinishedRun:
+    """The run with the paper's product of image and cell for all classes but two, and its integrity weight."""
+    fusion = FusionSpec(cell_only=(11, 15), dsa_weight=1.5)
+    return dataclasses.replace(run, ensemble=dataclasses.replace(run.ensemble, fusion=fusion))
+
+
+def test_with_sums_of_log_odds_groups_and_networks_are_joined_as_the_ensemble_is(tiny_run: TinyRun) -> None:
+    sums = LogOddsSpec((ClassLogOdds(0.5, 1, 2, -1),) * 19)
     run = open_run(tiny_run.work, tiny_run.weights)
+    fusion = FusionSpec(order="log-odds", log_odds=sums, integrity_power=0.5)
+    run = dataclasses.replace(run, ensemble=dataclasses.replace(run.ensemble, fusion=fusion))
     by_name = {variant.name: variant.prob for variant in variants.variants(run)}
+    ((_, dsa),), cla = run.of_group("dsa"), run.of_group("cell")
+    mean_cla = np.average([p.prob_cell for _, p in cla], axis=0, weights=[spec.weight for spec, _ in cla])
+
+    def total(of_dsas: np.ndarray, of_others: np.ndarray) -> np.ndarray:
+        return add_log_odds(of_dsas, of_others, dsa.prob_image, run.field_of_cell, sums)
+
+    joined, weight = total(dsa.prob_cell, mean_cla), run.integrity[:, None]
+    np.testing.assert_allclose(by_name[variants.ENSEMBLE], joined * weight**0.5, rtol=1e-5)
+    np.testing.assert_allclose(by_name[variants.NO_INTEGRITY], joined, rtol=1e-5)
+    np.testing.assert_allclose(by_name[variants.WHOLE_INTEGRITY], joined * weight, rtol=1e-5)
+    np.testing.assert_allclose(by_name[variants.CELL_GROUP], total(mean_cla, mean_cla) * weight**0.5, rtol=1e-5)
+    one = cla[0][1].prob_cell
+    np.testing.assert_allclose(by_name[cla[0][0].name], total(one, one) * weight**0.5, rtol=1e-5)
+    np.testing.assert_allclose(by_name[variants.CELL_STREAM], dsa.prob_cell * weight**0.5, rtol=1e-5)
+
+
+def test_variants_are_what_their_names_say(tiny_run: TinyRun) -> None:
+    run = as_in_the_paper(open_run(tiny_run.work, tiny_run.weights))
+    by_name = {variant.name: variant.prob for variant in variants.variants(run)}
+    assert variants.WHOLE_INTEGRITY not in by_name
     ((_, dsa),), cla = run.of_group("dsa"), run.of_group("cell")
     weight, field = run.integrity[:, None], run.field_of_cell
     image = dsa.prob_image[field]
@@ -202,7 +234,7 @@ def test_variants_are_what_their_names_say(tiny_run: TinyRun) -> None:
 
 
 def test_a_whole_image_classifier_says_the_same_of_every_cell(tiny_run: TinyRun) -> None:
-    run = open_run(tiny_run.work, tiny_run.weights)
+    run = as_in_the_paper(open_run(tiny_run.work, tiny_run.weights))
     frame = np.ones((run.records[0].height, run.records[0].width), np.int32)
     prob = np.random.default_rng(0).random((len(run.ids), 19), np.float32)
     spec = NetworkSpec(name="whole_image", kind="cla", base="test_resnet", input_size=32, file="whole_image.safetensors")
@@ -225,7 +257,7 @@ def test_whole_evaluation(tiny_run: TinyRun, tmp_path, capsys) -> None:
     values = json.loads((tmp_path / "evaluation.json").read_text())
     assert values["segmentation"]["agreement"] == 1  # the run was given the true label maps
     found = {entry["name"]: entry for entry in values["variants"]}
-    assert len(found) == 12
+    assert len(found) == 13
     # the file has enough digits for every rank, and calibration changes none
     assert found[variants.ENSEMBLE]["map"] == pytest.approx(values["submission"], abs=1e-9)
     assert found["cla_resnet_deep"]["paper"] == 0.558

@@ -145,7 +145,7 @@ def test_whole_selection(tiny_run: TinyRun, tmp_path: Path, capsys) -> None:
     run = open_run(tiny_run.work, weights)  # the run can be joined again
     assert [spec.name for spec, _ in run.predictions] == [network.name for network in chosen.networks]
     again = {variant.name for variant in variants.variants(run)}
-    assert variants.ENSEMBLE in again and len(again) == 11
+    assert variants.ENSEMBLE in again and len(again) == 12
 
 
 def test_selection_with_image_labels_only(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def _bare(run: FinishedRun) -> Iterator[tuple[str, Floats]]:
         return
     product = dataclasses.replace(fusion.product, cell_only=())
     yield PRODUCT, fuse(run.predictions, field_of_cell, product, classes)
-    alone = dataclasses.replace(fusion, cell_only=tuple(range(len(classes))))
+    alone = dataclasses.replace(product, cell_only=tuple(range(len(classes))))
     yield CELL_ONLY, fuse(run.predictions, field_of_cell, alone, classes)
     dsas, cell_level = run.of_group("dsa"), run.of_group("cell")
     if cell_level:

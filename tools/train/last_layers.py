@@ -99,17 +99,19 @@ def train_last_layers(settings: LastLayersTraining, cells: CellSet, labels: Path
             appearance = [settings.seed, dataclasses.asdict(settings.appearance)] if draw else []
             key = digest(computed_values(spec), base, cells.keys.tolist(), draw, appearance)
             draws.append(_described(network, spec, cells, settings, draw, work / name / f"descriptors-{key}.npy"))
-        own = draws[: 1 + settings.cell_draws]
+        own, drawn = draws[: 1 + settings.cell_draws], ""
         facts = {"cells": _refit(_cell_classifier(network), own, soft, settings.cell_pull, settings.iterations)}
         if isinstance(network, DualStreamActNet):
+            drawn = f", {settings.image_draws} for the image classifier"
             fullest = [_fullest(values, cells) for values in draws[: 1 + settings.image_draws]]
             images = cells.image_labels.astype(np.float32)
             facts["images"] = _refit(network.image_classifier, fullest, images, settings.image_pull, settings.iterations)
         told = ", ".join(f"loss of {what} {before:.4f} -> {after:.4f}" for what, (before, after) in facts.items())
         print(f"{name}: {told}", flush=True)
         provenance = {
+            **spec.provenance,
             "last_layer": f"fitted again to {cells.cells} cells of {len(cells.ids)} fields, labels {labels.stem}, "
-            f"{settings.cell_draws} and {settings.image_draws} drawn appearances for cells and images; {told}"
+            f"{settings.cell_draws} drawn appearances of the cells{drawn}; {told}",
         }
         publish_module(weights, spec.file, network, settings.weights_dtype, ("networks", name), {"provenance": provenance})
 

@@ -20,6 +20,7 @@ from tools.seed_weights import seed_folder
 from tools.simulate.dataset import DatasetSettings, make_dataset
 from tools.train.cell_set import CellSet, CellSource, make_cell_set
 from tools.train.last_layers import LastLayersTraining, train_last_layers
+from tools.train.publish import publish_module
 
 LABELS = 19
 
@@ -103,3 +104,14 @@ def test_what_does_not_fit_is_refused(cells: CellSet, weights: Path, tmp_path: P
         train_last_layers(LastLayersTraining(networks=("b_cla",)), cells, tmp_path / "few.npy", tmp_path, weights)
     with pytest.raises(SettingsError, match="pulls above 0"):
         LastLayersTraining(cell_pull=0)
+
+
+def test_weights_that_float16_does_not_hold_are_not_written(weights: Path) -> None:
+    ensemble = read_ensemble(weights)
+    module = load_network(ensemble, ensemble.networks[1])
+    with torch.no_grad():
+        module.classifier.weight[0, 0] = 1e6
+    before = (weights / "a_cla.safetensors").read_bytes()
+    with pytest.raises(SettingsError, match="classifier.weight has values that are not finite in float16"):
+        publish_module(weights, "a_cla.safetensors", module, "float16", ("networks", "a_cla"), {})
+    assert (weights / "a_cla.safetensors").read_bytes() == before

@@ -4,7 +4,7 @@
     hcpl predict HELD_OUT --weights DIR --pixel-size 0.32 --output RUN/submission.csv --work RUN/work
     python -m tools.calibrate RUN/work --weights DIR --fields HELD_OUT --output FOUND [--write]
 
-Three methods are compared by cross-validation over fields; the best one's curves (strictly increasing, so that the
+Four methods are compared by cross-validation over fields; the best one's curves (strictly increasing, so that the
 competition's metric stays as it is) and a threshold for each class become the part `calibration` of `ensemble.json`.
 Writes `calibration.json` and `reliability.png`; with `--write` also the ensemble.json of the weights folder.
 

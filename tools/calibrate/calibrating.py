@@ -1,4 +1,4 @@
-"""Fitting the calibration of an ensemble on held-out cells: the best of three methods, and a threshold for each class."""
+"""Fitting the calibration of an ensemble on held-out cells: the best of four methods, and a threshold for each class."""
 
 from __future__ import annotations
 

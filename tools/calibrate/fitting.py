@@ -1,4 +1,4 @@
-"""Three ways to fit a curve from a value to a probability, strictly increasing and shrunk where evidence is thin."""
+"""Four ways to fit a curve from a value to a probability, strictly increasing and shrunk where evidence is thin."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ def from_log_odds(logit: Floats) -> Floats:
     return np.exp(-np.logaddexp(0, -logit))
 
 
+def common_curve(x: Floats, truth: NDArray[np.bool_], weight: Floats, common: Curve) -> Curve:
+    """The one straight curve of all classes: which class is the most probable one stays as it is (our choice)."""
+    return common
+
+
 def platt(x: Floats, truth: NDArray[np.bool_], weight: Floats, common: Curve) -> Curve:
     """Straight in log-odds (Platt 1999), two parameters."""
     slope, offset = _fit(np.stack([x], 1), truth, weight, _line(common))
@@ -77,7 +82,7 @@ def isotonic(x: Floats, truth: NDArray[np.bool_], weight: Floats, common: Curve)
 
 _ENDS = to_log_odds(np.array([LOWEST, HIGHEST]))
 _GRID = np.linspace(_ENDS[0], _ENDS[1], KNOTS)
-METHODS: Mapping[str, Fit] = {"platt": platt, "beta": beta, "isotonic": isotonic}
+METHODS: Mapping[str, Fit] = {"common": common_curve, "platt": platt, "beta": beta, "isotonic": isotonic}
 
 
 def fit_all(prob: NDArray[np.floating], truth: NDArray[np.bool_], weight: Floats, method: Fit) -> list[ClassCalibration]:

@@ -32,7 +32,8 @@ from tools.train.cell_set import CellSet
 from tools.train.publish import publish_module
 
 Floats = NDArray[np.float32]
-_LEAST_DEVIATION = 1e-6
+LEAST_DEVIATION = 0.01
+"""Of a descriptor, in the median one's: those that hardly vary get no weights beyond what float16 holds (our choice)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +175,8 @@ def _refit(
     """Fit a classifier in place to descriptors of which every draw has the same labels; its loss before and after."""
     described = torch.from_numpy(np.concatenate(draws))
     wanted = torch.from_numpy(np.concatenate([np.asarray(labels, np.float32)] * len(draws)))
-    mean, deviation = described.mean(0), described.std(0) + _LEAST_DEVIATION
+    mean, deviation = described.mean(0), described.std(0)
+    deviation = deviation.clamp(min=max(float(deviation.median()) * LEAST_DEVIATION, torch.finfo(torch.float32).tiny))
     standardised = (described - mean) / deviation
     weight = classifier.weight.detach() * deviation
     bias = classifier.bias.detach() + classifier.weight.detach() @ mean

@@ -40,7 +40,7 @@ def publish_module(
         changes: as in :func:`enter`; `provenance` also goes into the manifest.
 
     Raises:
-        SettingsError: for an unknown dtype, or see :func:`enter`.
+        SettingsError: for an unknown dtype, values that are not finite in it, or see :func:`enter`.
     """
     if dtype not in DTYPES:
         raise SettingsError(f"weights_dtype {dtype!r}, expected one of {', '.join(DTYPES)}")
@@ -50,6 +50,12 @@ def publish_module(
         name: (value.to(DTYPES[dtype]) if value.is_floating_point() else value).cpu().contiguous()
         for name, value in module.state_dict().items()
     }
+    endless = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if endless:
+        raise SettingsError(
+            f"{file}: tensor {endless[0]} has values that are not finite in {dtype}, expected weights_dtype "
+            '"float32", or a training that converges'
+        )
     weights.mkdir(parents=True, exist_ok=True)
     with atomic_path(weights / file) as temporary:
         save_file(tensors, temporary)

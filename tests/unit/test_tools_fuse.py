@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import TinyRun
 
+from hcpl_kernel.models.ensemble import read_ensemble
+from tools.finished_run import open_run
+from tools.fuse.__main__ import main
 from tools.fuse.fitting import Streams, fit_sums
 
 CELLS, FIELDS = 6000, 300
@@ -50,3 +57,23 @@ def test_only_known_cells_count() -> None:
     spoilt = truth.copy()
     spoilt[::3] = ~spoilt[::3]
     assert fit_sums(streams, rows, spoilt[rows], [2]) == fit_sums(streams, rows, truth[rows], [2])
+
+
+def test_the_command_writes_sums_and_drops_the_calibration(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(tiny_run.weights, weights)
+    given = [str(tiny_run.work), "--weights", str(weights), "--fields", str(tiny_run.fields), "--output", str(tmp_path)]
+    before = (weights / "ensemble.json").read_text()
+    assert main(given) == 0
+    assert (weights / "ensemble.json").read_text() == before
+    assert "relative to the field" in capsys.readouterr().out
+    assert main([*given, "--relative", "--write"]) == 0
+    fusion = read_ensemble(weights).fusion
+    assert fusion.order == "log-odds" and fusion.log_odds is not None and fusion.cell_only == ()
+    assert not any(own.relative for own in fusion.log_odds.classes)
+    assert read_ensemble(weights).calibration is None
+    assert open_run(tiny_run.work, weights).ensemble.fusion == fusion  # the run can be joined again
+    assert main([*given, "--relative", "19"]) == 2
+    assert "--relative is 19, expected classes 0 to 18" in capsys.readouterr().err

@@ -34,7 +34,7 @@ from hcpl_kernel.models.calibration_spec import CalibrationSpec
 from hcpl_kernel.models.ensemble import Ensemble, read_values, write_ensemble
 from hcpl_kernel.runtime.atomic import atomic_open
 from tools.calibrate.calibrating import Fitted, fit
-from tools.calibrate.evidence import READERS, Evidence, gather, source_of
+from tools.calibrate.evidence import READERS, Evidence, add_truth, gather, given_truth, source_of
 from tools.calibrate.measures import calibration_error, measure
 from tools.calibrate.naming import LEAST_PRECISION
 from tools.calibrate.pictures import draw_reliability
@@ -48,10 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("work", type=Path, metavar="WORK", help="the work folder of `hcpl predict`")
     parser.add_argument("--weights", type=Path, required=True, help="the weights folder of that run")
-    known = parser.add_mutually_exclusive_group(required=True)
-    known.add_argument("--fields", type=Path, metavar="DIR", help="the data set of tools.simulate that was predicted")
-    known.add_argument("--cells", type=Path, metavar="CSV", help="labelled cells: ID,cell,Label")
-    known.add_argument("--images", type=Path, metavar="CSV", help="labelled images: ID,Label")
+    add_truth(parser)
     parser.add_argument("--output", type=Path, help="folder for what is found; default: WORK/calibration")
     parser.add_argument("--priors", type=Path, metavar="CSV", help="class,share: of the images that have it, where you go")
     parser.add_argument(
@@ -73,7 +70,7 @@ def _calibrate(given: argparse.Namespace) -> None:
         raise InputError(f"--least-precision is {given.least_precision}, expected a share from 0 to 1")
     run = open_run(given.work, given.weights)
     ensemble = run.ensemble
-    option, path = next((name, getattr(given, name)) for name in READERS if getattr(given, name) is not None)
+    option, path = given_truth(given)
     evidence = gather(run, READERS[option](run, path), source_of(option, path))
     if given.measure:
         if ensemble.calibration is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -151,3 +152,16 @@ def overlapping(true: NDArray, found: NDArray) -> dict[int, int]:
     union = np.bincount(first, pixels)[first] + np.bincount(second, pixels)[second] - pixels
     good = (first > 0) & (second > 0) & (pixels > LEAST_OVERLAP * union)
     return dict(zip(second[good].tolist(), first[good].tolist(), strict=True))
+
+
+def add_truth(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that say where the truth comes from, one of which is to be given."""
+    known = parser.add_mutually_exclusive_group(required=True)
+    known.add_argument("--fields", type=Path, metavar="DIR", help="the data set of tools.simulate that was predicted")
+    known.add_argument("--cells", type=Path, metavar="CSV", help="labelled cells: ID,cell,Label")
+    known.add_argument("--images", type=Path, metavar="CSV", help="labelled images: ID,Label")
+
+
+def given_truth(given: argparse.Namespace) -> tuple[str, Path]:
+    """The option of :func:`add_truth` that was given, a key of :data:`READERS`, and its path."""
+    return next((name, getattr(given, name)) for name in READERS if getattr(given, name) is not None)

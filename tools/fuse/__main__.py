@@ -32,7 +32,7 @@ from hcpl_kernel.models.ensemble import read_values, without_fits, write_ensembl
 from hcpl_kernel.models.fusion_spec import FusionSpec
 from hcpl_kernel.models.log_odds_spec import ClassLogOdds, LogOddsSpec
 from hcpl_kernel.runtime.atomic import atomic_open
-from tools.calibrate.evidence import READERS, known_cells, source_of
+from tools.calibrate.evidence import READERS, add_truth, given_truth, known_cells, source_of
 from tools.finished_run import FinishedRun, open_run
 from tools.fuse.fitting import fit_sums, streams_of
 
@@ -44,10 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("work", type=Path, metavar="WORK", help="the work folder of `hcpl predict`")
     parser.add_argument("--weights", type=Path, required=True, help="the weights folder of that run")
-    known = parser.add_mutually_exclusive_group(required=True)
-    known.add_argument("--fields", type=Path, metavar="DIR", help="the data set of tools.simulate that was predicted")
-    known.add_argument("--cells", type=Path, metavar="CSV", help="labelled cells: ID,cell,Label")
-    known.add_argument("--images", type=Path, metavar="CSV", help="labelled images: ID,Label")
+    add_truth(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for what is found")
     parser.add_argument(
         "--relative", type=int, nargs="*", metavar="K", help="classes that count relative to their field (default: negative)"
@@ -65,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fuse(given: argparse.Namespace) -> None:
     run = open_run(given.work, given.weights)
     classes = run.ensemble.classes
-    option, path = next((name, getattr(given, name)) for name in READERS if getattr(given, name) is not None)
+    option, path = given_truth(given)
     rows, truth = known_cells(run, READERS[option](run, path))
     relative = given.relative
     if relative is None:

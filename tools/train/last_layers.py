@@ -35,6 +35,9 @@ Floats = NDArray[np.float32]
 LEAST_DEVIATION = 0.01
 """Of a descriptor, in the median one's: those that hardly vary get no weights beyond what float16 holds (our choice)."""
 
+ITERATIONS = 60
+"""Of the optimiser, L-BFGS, at most (our choice)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LastLayersTraining:
@@ -48,7 +51,6 @@ class LastLayersTraining:
             weight of a standardised descriptor.
         appearance: what is drawn.
         seed: of the draws.
-        iterations: of the optimiser (L-BFGS), at most.
         weights_dtype: "float16" or "float32".
     """
 
@@ -59,14 +61,13 @@ class LastLayersTraining:
     image_pull: float = 0.01
     appearance: AppearanceSettings = AppearanceSettings()
     seed: int = 1
-    iterations: int = 60
     weights_dtype: str = "float16"
 
     def __post_init__(self) -> None:
         if isinstance(self.appearance, Mapping):
             object.__setattr__(self, "appearance", from_mapping(AppearanceSettings, self.appearance, where="appearance"))
-        if min(self.cell_draws, self.image_draws) < 0 or min(self.cell_pull, self.image_pull) <= 0 or self.iterations < 1:
-            raise SettingsError("expected draws of at least 0, pulls above 0 and at least one iteration")
+        if min(self.cell_draws, self.image_draws) < 0 or min(self.cell_pull, self.image_pull) <= 0:
+            raise SettingsError("expected draws of at least 0 and pulls above 0")
 
 
 def train_last_layers(settings: LastLayersTraining, cells: CellSet, labels: Path, work: Path, weights: Path) -> None:
@@ -101,12 +102,12 @@ def train_last_layers(settings: LastLayersTraining, cells: CellSet, labels: Path
             key = digest(computed_values(spec), base, cells.keys.tolist(), draw, appearance)
             draws.append(_described(network, spec, cells, settings, draw, work / name / f"descriptors-{key}.npy"))
         own, drawn = draws[: 1 + settings.cell_draws], ""
-        facts = {"cells": _refit(_cell_classifier(network), own, soft, settings.cell_pull, settings.iterations)}
+        facts = {"cells": _refit(_cell_classifier(network), own, soft, settings.cell_pull)}
         if isinstance(network, DualStreamActNet):
             drawn = f", {settings.image_draws} for the image classifier"
             fullest = [_fullest(values, cells) for values in draws[: 1 + settings.image_draws]]
             images = cells.image_labels.astype(np.float32)
-            facts["images"] = _refit(network.image_classifier, fullest, images, settings.image_pull, settings.iterations)
+            facts["images"] = _refit(network.image_classifier, fullest, images, settings.image_pull)
         told = ", ".join(f"loss of {what} {before:.4f} -> {after:.4f}" for what, (before, after) in facts.items())
         print(f"{name}: {told}", flush=True)
         provenance = {
@@ -170,7 +171,7 @@ def _fullest(values: Floats, cells: CellSet) -> Floats:
 
 
 def _refit(
-    classifier: Classifier, draws: Sequence[Floats], labels: NDArray[np.floating], pull: float, iterations: int
+    classifier: Classifier, draws: Sequence[Floats], labels: NDArray[np.floating], pull: float
 ) -> tuple[float, float]:
     """Fit a classifier in place to descriptors of which every draw has the same labels; its loss before and after."""
     described = torch.from_numpy(np.concatenate(draws))
@@ -181,7 +182,7 @@ def _refit(
     weight = classifier.weight.detach() * deviation
     bias = classifier.bias.detach() + classifier.weight.detach() @ mean
     new_weight, new_bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
-    optimiser = torch.optim.LBFGS([new_weight, new_bias], max_iter=iterations, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS([new_weight, new_bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         logits = standardised @ new_weight.T + new_bias

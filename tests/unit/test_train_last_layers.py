@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from conftest import TinyRun
 from safetensors.torch import load_file
 
 from hcpl_kernel.errors import InputError, SettingsError
@@ -16,11 +19,15 @@ from hcpl_kernel.models.weights import verify_parts
 from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.pipeline.inference import network_input
 from tests.toy_ensemble import network
+from tools.calibrate.evidence import from_simulation, known_cells
+from tools.finished_run import open_run
 from tools.seed_weights import seed_folder
 from tools.simulate.dataset import DatasetSettings, make_dataset
+from tools.train.__main__ import main
 from tools.train.cell_set import CellSet, CellSource, make_cell_set
-from tools.train.last_layers import LastLayersTraining, train_last_layers
+from tools.train.last_layers import LastLayersTraining, teach_from_crops, train_last_layers
 from tools.train.publish import publish_module
+from tools.train.run_lessons import teach_from_runs
 
 LABELS = 19
 
@@ -71,7 +78,7 @@ def test_only_the_last_layers_change_and_they_learn_the_labels(cells: CellSet, w
     np.save(tmp_path / "three.npy", truth)
     before = {path.name: load_file(path) for path in weights.glob("*.safetensors")}
     settings = LastLayersTraining(cell_pull=1e-3, image_pull=1e-3, image_draws=1, appearance={"gain": 0.3})
-    train_last_layers(settings, cells, tmp_path / "three.npy", tmp_path / "work", weights)
+    train_last_layers(settings, teach_from_crops(settings, cells, tmp_path / "three.npy", tmp_path / "work"), weights)
     verify_parts(read_ensemble(weights))
     for name, tensors in before.items():
         after = load_file(weights / name)
@@ -90,20 +97,59 @@ def test_a_strong_pull_keeps_the_weights_and_descriptors_are_made_once(
     np.save(tmp_path / "none.npy", np.zeros((cells.cells, LABELS), np.float16))
     before = says(weights, "a_cla", cells)
     settings = LastLayersTraining(networks=("a_cla",), cell_pull=1e6, weights_dtype="float32")
-    train_last_layers(settings, cells, tmp_path / "none.npy", tmp_path / "work", weights)
+    train_last_layers(settings, teach_from_crops(settings, cells, tmp_path / "none.npy", tmp_path / "work"), weights)
     np.testing.assert_allclose(says(weights, "a_cla", cells), before, atol=0.05)
     monkeypatch.setattr("tools.train.last_layers.network_input", None)
-    train_last_layers(settings, cells, tmp_path / "none.npy", tmp_path / "work", weights)
+    train_last_layers(settings, teach_from_crops(settings, cells, tmp_path / "none.npy", tmp_path / "work"), weights)
 
 
 def test_what_does_not_fit_is_refused(cells: CellSet, weights: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", np.zeros((1, LABELS), np.float16))
     with pytest.raises(InputError, match="expected one row for each of the"):
-        train_last_layers(LastLayersTraining(), cells, tmp_path / "few.npy", tmp_path, weights)
+        teach_from_crops(LastLayersTraining(), cells, tmp_path / "few.npy", tmp_path)
     with pytest.raises(SettingsError, match="no network 'b_cla'"):
-        train_last_layers(LastLayersTraining(networks=("b_cla",)), cells, tmp_path / "few.npy", tmp_path, weights)
+        train_last_layers(LastLayersTraining(networks=("b_cla",)), lambda *_: pytest.fail("was taught"), weights)
     with pytest.raises(SettingsError, match="pulls above 0"):
         LastLayersTraining(cell_pull=0)
+
+
+def test_finished_runs_teach_with_the_cells_that_were_found(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "dsa_efficientnet"
+    ensemble = read_ensemble(tiny_run.weights)
+    spec = next(spec for spec in ensemble.networks if spec.name == name)
+    teach = teach_from_runs([(tiny_run.work, tiny_run.fields)] * 2, tiny_run.weights)
+    lessons = teach(load_network(ensemble, spec), spec)
+    assert len(lessons.cells) == len(lessons.images) == 2
+    (described, labels), (fullest, images) = lessons.cells[0], lessons.images[0]
+    run = open_run(tiny_run.work, tiny_run.weights)
+    rows, truth = known_cells(run, from_simulation(run, tiny_run.fields))
+    np.testing.assert_array_equal(labels, truth)
+    found = np.load(tiny_run.work / "descriptors" / f"{name}.npz")["descriptors"].astype(np.float32)
+    np.testing.assert_array_equal(described, found[rows])
+    for field, own in enumerate(fullest):
+        np.testing.assert_array_equal(own, found[run.field_of_cell == field].max(0, initial=0))
+    weak = pd.read_csv(tiny_run.fields / "train.csv", dtype=str).set_index("ID")["Label"]
+    for own, image in zip(images, run.ids, strict=True):
+        assert "|".join(map(str, np.flatnonzero(own))) == weak[image]
+
+    weights, config = tmp_path / "weights", tmp_path / "config.json"
+    shutil.copytree(tiny_run.weights, weights)
+    config.write_text(json.dumps({"schema": 1, "networks": [name]}))
+    given = ["last-layers", "--config", str(config), "--work", str(tmp_path), "--weights", str(weights)]
+    assert main([*given, "--run", str(tiny_run.work), str(tiny_run.fields)]) == 0
+    after = next(spec for spec in read_ensemble(weights).networks if spec.name == name)
+    assert "found cells of 3 simulated fields" in after.provenance["last_layer"]
+    assert (weights / spec.file).read_bytes() != (tiny_run.weights / spec.file).read_bytes()
+
+    assert main(given) == 2
+    assert "expected --cells and --labels, or --run" in capsys.readouterr().err
+    assert main([*given, "--run", str(tiny_run.work), str(tiny_run.fields)]) == 2  # its weights have changed since
+    config.write_text(json.dumps({"schema": 1, "networks": ["cla_resnet"]}))
+    given[-1] = str(tiny_run.weights)
+    assert main([*given, "--run", str(tiny_run.work), str(tiny_run.fields)]) == 2
+    assert "has no descriptors of cla_resnet" in capsys.readouterr().err
 
 
 def test_weights_that_float16_does_not_hold_are_not_written(weights: Path) -> None:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hcpl_kernel.errors import HcplError
+from hcpl_kernel.errors import HcplError, SettingsError
 from hcpl_kernel.settings import from_mapping, read_json
 
 CONFIG_SCHEMA = 1
@@ -68,10 +68,17 @@ def _run(options: argparse.Namespace, values: dict[str, Any]) -> None:
         train_cells(training, cells, options.work, options.weights, options.labels, options.predict, validation)
     elif options.stage == "last-layers":
         from tools.train.cell_set import CellSet
-        from tools.train.last_layers import LastLayersTraining, train_last_layers
+        from tools.train.last_layers import LastLayersTraining, teach_from_crops, train_last_layers
+        from tools.train.run_lessons import teach_from_runs
 
         layers = from_mapping(LastLayersTraining, values, where)
-        train_last_layers(layers, CellSet.open(options.cells), options.labels, options.work, options.weights)
+        if options.run:
+            teach = teach_from_runs(options.run, options.weights)
+        elif options.cells is not None and options.labels is not None:
+            teach = teach_from_crops(layers, CellSet.open(options.cells), options.labels, options.work)
+        else:
+            raise SettingsError("expected --cells and --labels, or --run")
+        train_last_layers(layers, teach, options.weights)
     elif options.stage == "integrity":
         from tools.train.cell_set import CellSet
         from tools.train.integrity import IntegrityTraining, train_integrity
@@ -111,9 +118,18 @@ def _parser() -> argparse.ArgumentParser:
     cells.add_argument("--predict", choices=("out-of-fold", "in-sample"), help="predict the cell set, publish nothing")
     cells.add_argument("--validation", type=Path, help="a cell set of held-out fields: curves of it, the best state is kept")
     layers = stages.add_parser("last-layers", help="the classifiers of trained networks again, their bases as they are")
-    layers.add_argument("--labels", type=Path, required=True, help="labels of the cells from tools.true_labels or relabel")
+    layers.add_argument("--cells", type=Path, help="the cell set that `crops` has made")
+    layers.add_argument("--labels", type=Path, help="labels of its cells from tools.true_labels or tools.relabel")
+    layers.add_argument(
+        "--run",
+        type=Path,
+        nargs=2,
+        action="append",
+        metavar=("WORK", "FIELDS"),
+        help="instead: the work folder of `hcpl predict --descriptors` and the simulated fields; may be repeated",
+    )
     integrity = stages.add_parser("integrity", help="both modules of the visual integrity detector")
-    for stage in (cells, layers, integrity):
+    for stage in (cells, integrity):
         stage.add_argument("--cells", type=Path, required=True, help="the cell set that `crops` has made")
     mini = stages.add_parser("mini", help="the mini ensemble from nothing, on simulated fields")
     candidates = stages.add_parser("candidates", help="more networks on the cells and labels of a finished mini")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,57 +70,93 @@ class LastLayersTraining:
             raise SettingsError("expected draws of at least 0 and pulls above 0")
 
 
-def train_last_layers(settings: LastLayersTraining, cells: CellSet, labels: Path, work: Path, weights: Path) -> None:
-    """Fit and publish the last layers of networks; what a stopped run has described is not described again.
+@dataclasses.dataclass(frozen=True)
+class Lessons:
+    """What the classifiers of one network of D descriptors and K classes learn from.
+
+    Attributes:
+        cells: pairs of (n, D) descriptors of cells and their (n, K) labels in [0, 1].
+        images: pairs of (F, D) maxima over the cells of each field, 0 where it has none, and the (F, K) labels of its image.
+        source: in words, for the provenance.
+    """
+
+    cells: Sequence[tuple[Floats, Floats]]
+    images: Sequence[tuple[Floats, Floats]]
+    source: str
+
+
+Teacher = Callable[[CellNetwork, NetworkSpec], Lessons]
+
+
+def teach_from_crops(settings: LastLayersTraining, cells: CellSet, labels: Path, work: Path) -> Teacher:
+    """Lessons of a cell set, as it is and as it looks in drawn appearances.
 
     Args:
         settings: of the stage.
         cells: the training set: its image labels teach the image classifiers.
         labels: (N, K) labels of its cells in [0, 1], from `tools.true_labels` or `tools.relabel`.
-        work: gets a folder of descriptors for each network; 4 bytes per cell, descriptor and draw.
+        work: gets a folder of descriptors for each network; 4 bytes per cell, descriptor and draw. What a stopped stage has
+            described is not described again.
+
+    Raises:
+        InputError: if the labels are of another cell set.
+    """
+    soft = np.load(labels).astype(np.float32)
+    if soft.shape != (cells.cells, cells.image_labels.shape[1]):
+        raise InputError(f"{labels}: {soft.shape}, expected one row for each of the {cells.cells} cells of {cells.folder}")
+
+    def teach(network: CellNetwork, spec: NetworkSpec) -> Lessons:
+        base, draws = _base_digest(network), []
+        image_draws = settings.image_draws if isinstance(network, DualStreamActNet) else 0
+        for draw in range(1 + max(settings.cell_draws, image_draws)):
+            appearance = [settings.seed, dataclasses.asdict(settings.appearance)] if draw else []
+            key = digest(computed_values(spec), base, cells.keys.tolist(), draw, appearance)
+            draws.append(_described(network, spec, cells, settings, draw, work / spec.name / f"descriptors-{key}.npy"))
+        field, images = np.repeat(np.arange(len(cells.ids)), np.diff(cells.first)), cells.image_labels.astype(np.float32)
+        return Lessons(
+            [(values, soft) for values in draws[: 1 + settings.cell_draws]],
+            [(fullest(values, field, len(cells.ids)), images) for values in draws[: 1 + image_draws]],
+            f"{cells.cells} cells of {len(cells.ids)} fields, labels {labels.stem}, {settings.cell_draws} drawn appearances "
+            f"of the cells, {image_draws} for the image classifier",
+        )
+
+    return teach
+
+
+def train_last_layers(settings: LastLayersTraining, teach: Teacher, weights: Path) -> None:
+    """Fit and publish the last layers of networks.
+
+    Args:
+        settings: of the stage.
+        teach: gives what a network's classifiers learn from.
         weights: the weights folder, whose networks change.
 
     Raises:
         SettingsError: if it has no such network.
-        InputError: if the labels are of another cell set.
     """
     ensemble = read_ensemble(weights)
     known = {spec.name: spec for spec in ensemble.networks}
     unknown = [name for name in settings.networks if name not in known]
     if unknown:
         raise SettingsError(f"{weights} has no network {unknown[0]!r}; it has {', '.join(known)}")
-    soft = np.load(labels)
-    if soft.shape != (cells.cells, cells.image_labels.shape[1]):
-        raise InputError(f"{labels}: {soft.shape}, expected one row for each of the {cells.cells} cells of {cells.folder}")
     for name in settings.networks or known:
         spec = known[name]
         network = load_network(ensemble, spec)
-        base = _base_digest(network)
-        draws = []
-        for draw in range(1 + _draws(settings, network)):
-            appearance = [settings.seed, dataclasses.asdict(settings.appearance)] if draw else []
-            key = digest(computed_values(spec), base, cells.keys.tolist(), draw, appearance)
-            draws.append(_described(network, spec, cells, settings, draw, work / name / f"descriptors-{key}.npy"))
-        own, drawn = draws[: 1 + settings.cell_draws], ""
-        facts = {"cells": _refit(_cell_classifier(network), own, soft, settings.cell_pull)}
+        lessons = teach(network, spec)
+        facts = {"cells": _refit(_cell_classifier(network), lessons.cells, settings.cell_pull)}
         if isinstance(network, DualStreamActNet):
-            drawn = f", {settings.image_draws} for the image classifier"
-            fullest = [_fullest(values, cells) for values in draws[: 1 + settings.image_draws]]
-            images = cells.image_labels.astype(np.float32)
-            facts["images"] = _refit(network.image_classifier, fullest, images, settings.image_pull)
+            facts["images"] = _refit(network.image_classifier, lessons.images, settings.image_pull)
         told = ", ".join(f"loss of {what} {before:.4f} -> {after:.4f}" for what, (before, after) in facts.items())
         print(f"{name}: {told}", flush=True)
-        provenance = {
-            **spec.provenance,
-            "last_layer": f"fitted again to {cells.cells} cells of {len(cells.ids)} fields, labels {labels.stem}, "
-            f"{settings.cell_draws} drawn appearances of the cells{drawn}; {told}",
-        }
+        provenance = {**spec.provenance, "last_layer": f"fitted again to {lessons.source}; {told}"}
         publish_module(weights, spec.file, network, settings.weights_dtype, ("networks", name), {"provenance": provenance})
 
 
-def _draws(settings: LastLayersTraining, network: CellNetwork) -> int:
-    """Drawn appearances that a network's classifiers learn from."""
-    return max(settings.cell_draws, settings.image_draws if isinstance(network, DualStreamActNet) else 0)
+def fullest(values: Floats, field: NDArray[np.integer], fields: int) -> Floats:
+    """(F, D) what a DSA's image stream sees: the maximum over the cells of each field, 0 where it has none."""
+    found = np.zeros((fields, values.shape[1]), np.float32)
+    np.maximum.at(found, field, values)
+    return found
 
 
 def _base_digest(network: CellNetwork) -> str:
@@ -163,19 +199,10 @@ def _described(
     return values
 
 
-def _fullest(values: Floats, cells: CellSet) -> Floats:
-    """(F, D) what a DSA's image stream sees: the maximum over the cells of each field, 0 where it has none."""
-    fullest = np.zeros((len(cells.ids), values.shape[1]), np.float32)
-    np.maximum.at(fullest, np.repeat(np.arange(len(cells.ids)), np.diff(cells.first)), values)
-    return fullest
-
-
-def _refit(
-    classifier: Classifier, draws: Sequence[Floats], labels: NDArray[np.floating], pull: float
-) -> tuple[float, float]:
-    """Fit a classifier in place to descriptors of which every draw has the same labels; its loss before and after."""
-    described = torch.from_numpy(np.concatenate(draws))
-    wanted = torch.from_numpy(np.concatenate([np.asarray(labels, np.float32)] * len(draws)))
+def _refit(classifier: Classifier, lessons: Sequence[tuple[Floats, Floats]], pull: float) -> tuple[float, float]:
+    """Fit a classifier in place; its loss before and after."""
+    described = torch.from_numpy(np.concatenate([values for values, _ in lessons]))
+    wanted = torch.from_numpy(np.concatenate([labels for _, labels in lessons]))
     mean, deviation = described.mean(0), described.std(0)
     deviation = deviation.clamp(min=max(float(deviation.median()) * LEAST_DEVIATION, torch.finfo(torch.float32).tiny))
     standardised = (described - mean) / deviation

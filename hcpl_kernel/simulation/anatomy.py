@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from hcpl_kernel.simulation.layout import Layout
+from hcpl_kernel.simulation.look import Look
 from hcpl_kernel.simulation.texture import blur, noise, points_in_each, spots
 
 
@@ -69,6 +70,14 @@ class Anatomy:
     def near_nucleus(self, reach: float) -> np.ndarray:
         """(H, W) float32: falls from 1 at the nucleus to 1/e at `reach` um; 0 in the nucleus and out of cells."""
         return np.exp(-self.outside_nucleus / np.float32(reach)) * self.cytoplasm
+
+
+def nuclear_dome(rng: np.random.Generator, anatomy: Anatomy, look: Look) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: how much of the light's way is nucleus: a dome, thin at its edge, where the look has one."""
+    if not look.dome:
+        return anatomy.nucleus_soft
+    thin = rng.uniform(0, look.dome) * np.exp(-anatomy.inside_nucleus / np.float32(rng.uniform(0.5, 1.8)))
+    return anatomy.nucleus_soft * (1 - thin)
 
 
 def make_anatomy(rng: np.random.Generator, layout: Layout, pixel: float) -> Anatomy:

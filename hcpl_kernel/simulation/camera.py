@@ -5,23 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from hcpl_kernel.simulation.anatomy import Anatomy
+from hcpl_kernel.simulation.look import Look
 from hcpl_kernel.simulation.texture import blur, fibres, noise, smooth_waves, spots
 
 POINT_SPREAD = 0.09  # um, sd: the real full-resolution images are oversampled
 RED, GREEN, BLUE, YELLOW = range(4)
-# Grey level (of 255) that the reference percentile of the light reaches: median and sd of its log over fields.
-BRIGHTNESS = ((195.0, 0.35), (130.0, 0.50), (175.0, 0.30), (185.0, 0.40))
+# Grey level (of 255) that the reference percentile of the light reaches: median and sd of its log over fields; the look has
+# that of green.
+BRIGHTNESS = {RED: (195.0, 0.35), BLUE: (175.0, 0.30), YELLOW: (185.0, 0.40)}
 REFERENCE_PERCENTILE = (99, 99, 90, 99)  # of the cells' light, of the nuclei's in blue
 # Photons that make a grey level of 255 x the field's own brightness: (low, high), log-uniform.
 PHOTONS = ((60.0, 900.0), (12.0, 500.0), (300.0, 3000.0), (60.0, 900.0))
 
 
-def expose(rng: np.random.Generator, light: np.ndarray, anatomy: Anatomy, bits: int) -> np.ndarray:
+def expose(rng: np.random.Generator, light: np.ndarray, anatomy: Anatomy, bits: int, look: Look) -> np.ndarray:
     """Take the picture.
 
     Args:
         light: (4, H, W) float32, red, green, blue, yellow, arbitrary units per channel.
         bits: 8 or 16.
+        look: how bright green is, and how much background is taken off.
 
     Returns:
         (4, H, W) uint8 or uint16; the background is exactly 0 except in about a tenth of the fields.
@@ -39,7 +42,7 @@ def expose(rng: np.random.Generator, light: np.ndarray, anatomy: Anatomy, bits: 
         sharp = blur(light[channel], float(np.hypot(POINT_SPREAD, defocus)), pixel)
         seen = (1 - haze) * sharp + haze * blur(light[channel], rng.uniform(2.5, 7.0), pixel)
         seen = seen * uneven
-        median, spread = BRIGHTNESS[channel]
+        median, spread = look.brightness if channel == GREEN else BRIGHTNESS[channel]
         brightness = min(median * np.exp(rng.normal(0, spread)), 250.0) * (0.12 if nearly_black else 1.0)
         inside = anatomy.nuclei > 0 if channel == BLUE else anatomy.cells > 0
         reference = np.percentile(seen[inside], REFERENCE_PERCENTILE[channel]) if inside.any() else seen.max()
@@ -48,6 +51,10 @@ def expose(rng: np.random.Generator, light: np.ndarray, anatomy: Anatomy, bits: 
         dark = rng.uniform(0.1, 1.5) if channel != BLUE else 0.1
         level = (rng.poisson(np.maximum(level + dark, 0) * photons) / photons).astype(np.float32)
         offset = dark + (rng.uniform(0.0, 3.5) if channel != BLUE else 0.3)
+        if look.subtracted is not None:
+            levels, share = look.subtracted[channel]
+            mean = float(level[inside].mean()) if inside.any() else 0.0
+            offset += rng.random() ** 2 * (levels + share * mean)
         level = level - offset + (pedestal if channel in (RED, YELLOW) else 0.3 * pedestal * (channel == GREEN))
         image[channel] = np.clip(np.round(level * (top / 255)), 0, top)
     return image

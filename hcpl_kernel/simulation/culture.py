@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NUCLEUS_AREA = 132.0  # um2, of a cell of 400 um2; grows with the 0.42th power of the cell's area
-NUCLEUS_EXPONENT = 0.42
+NUCLEUS_EXPONENT = 0.42  # a nucleus' area grows with this power of its cell's
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ LINES = {
 class Culture:
     """One field's draw from its line; lengths in um, areas in um2 (see :class:`Line`).
 
+    `nucleus_area`: of a cell of 400 um2, before the field's own `nucleus_scale`.
     `crowding`: probability that a cell's nucleus is at the border to a neighbour, next to that one's nucleus.
     """
 
@@ -82,13 +82,14 @@ class Culture:
     reach: float
     mitotic: float
     binucleate: float
+    nucleus_area: float
     nucleus_scale: float
     nucleus_elongation: float
     crowding: float
 
 
-def draw_culture(rng: np.random.Generator, mitotic: float) -> Culture:
-    """Draw the culture of one field; `mitotic` is the share of dividing cells."""
+def draw_culture(rng: np.random.Generator, mitotic: float, nucleus_area: float) -> Culture:
+    """Draw the culture of one field; `mitotic` is the share of dividing cells, `nucleus_area` of a cell of 400 um2."""
     names = list(LINES)
     shares = np.array([LINES[name].share for name in names])
     name = names[rng.choice(len(names), p=shares / shares.sum())]
@@ -109,6 +110,7 @@ def draw_culture(rng: np.random.Generator, mitotic: float) -> Culture:
         reach=line.reach,
         mitotic=mitotic,
         binucleate=min(0.5, rng.gamma(0.5, 0.08)),
+        nucleus_area=nucleus_area,
         nucleus_scale=float(np.exp(rng.normal(0, 0.22))),
         nucleus_elongation=rng.uniform(1.15, 1.6),
         crowding=rng.uniform(0.2, 1.0),

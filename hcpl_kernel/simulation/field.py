@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hcpl_kernel.errors import SettingsError
-from hcpl_kernel.simulation.anatomy import make_anatomy
+from hcpl_kernel.simulation.anatomy import make_anatomy, nuclear_dome
 from hcpl_kernel.simulation.annotation import (
     SPINDLE,
     check_classes,
@@ -19,6 +19,7 @@ from hcpl_kernel.simulation.annotation import (
 from hcpl_kernel.simulation.camera import expose
 from hcpl_kernel.simulation.culture import draw_culture
 from hcpl_kernel.simulation.layout import make_layout
+from hcpl_kernel.simulation.look import LOOKS
 from hcpl_kernel.simulation.markers import microtubule_light, nuclear_light, reticulum_light
 from hcpl_kernel.simulation.protein import protein_light
 from hcpl_kernel.simulation.protein_patterns import Stage
@@ -66,6 +67,7 @@ def simulate_field(
     bits: int = 8,
     classes: Sequence[int] | None = None,
     frequency: str = "natural",
+    look: str = "plain",
 ) -> SimulatedField:
     """Make a field of view with known truth; the same arguments always give the same field.
 
@@ -78,6 +80,7 @@ def simulate_field(
         bits: 8 or 16.
         classes: the classes that the field shows (one to four, or 18 alone); None draws them.
         frequency: how they are drawn: "natural" as in the competition's training images, or "balanced".
+        look: a key of :data:`hcpl_kernel.simulation.look.LOOKS`.
 
     Raises:
         SettingsError: for an argument out of range.
@@ -90,13 +93,16 @@ def simulate_field(
         raise SettingsError(f"shape is {shape!r}, expected height and width of at least 32 px")
     if seed < 0:
         raise SettingsError(f"seed is {seed!r}, expected a number that is not negative")
+    if look not in LOOKS:
+        raise SettingsError(f"look is {look!r}, expected one of {', '.join(LOOKS)}")
+    own = LOOKS[look]
     ground, label, structure, camera = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4))
 
     drawn = draw_image_classes(label, frequency)
     image_classes = drawn if classes is None else check_classes(classes)
     divides = SPINDLE in image_classes
     mitotic = ground.uniform(0.02, 0.15) if divides else min(0.2, ground.gamma(0.6, 0.03))
-    culture = draw_culture(ground, mitotic)
+    culture = draw_culture(ground, mitotic, own.nucleus_area)
     layout = make_layout(ground, culture, shape, pixel_size, mitotic_at_least=int(divides))
     anatomy = make_anatomy(structure, layout, pixel_size)
 
@@ -104,11 +110,12 @@ def simulate_field(
     cell_classes = draw_cell_classes(label, image_classes, anatomy.mitotic, truth)
     image_labels = draw_weak_labels(label, image_classes)
 
-    red = microtubule_light(structure, anatomy, culture)
-    yellow = reticulum_light(structure, anatomy)
+    red = microtubule_light(structure, anatomy, culture, own)
+    yellow = reticulum_light(structure, anatomy, own)
     blue = nuclear_light(structure, anatomy)
-    green, cell_classes, compartment = protein_light(structure, Stage(anatomy, red, yellow), cell_classes)
-    image = expose(camera, np.stack([red, green, blue, yellow]).astype(np.float32), anatomy, bits)
+    stage = Stage(anatomy, red, yellow, nuclear_dome(structure, anatomy, own))
+    green, cell_classes, compartment = protein_light(structure, stage, cell_classes, own)
+    image = expose(camera, np.stack([red, green, blue, yellow]).astype(np.float32), anatomy, bits, own)
     return SimulatedField(
         image=image,
         cells=layout.cells,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from hcpl_kernel.simulation.crowding import crowd_nuclei
-from hcpl_kernel.simulation.culture import NUCLEUS_AREA, NUCLEUS_EXPONENT, Culture
+from hcpl_kernel.simulation.culture import NUCLEUS_EXPONENT, Culture
 from hcpl_kernel.simulation.shapes import Outline, dents, ellipse_radius, spikes, undulation
 from hcpl_kernel.simulation.texture import smooth_waves
 
@@ -170,7 +170,9 @@ def _make_cell(
 ) -> PlacedCell:
     draw = rng.random()
     phase = "mitotic" if divides or draw < culture.mitotic else "dying" if draw > 0.99 else "interphase"
-    nucleus_area = NUCLEUS_AREA * culture.nucleus_scale * (area / 400) ** NUCLEUS_EXPONENT * np.exp(rng.normal(0, 0.26))
+    nucleus_area = (
+        culture.nucleus_area * culture.nucleus_scale * (area / 400) ** NUCLEUS_EXPONENT * np.exp(rng.normal(0, 0.26))
+    )
     nucleus_area = min(nucleus_area, 0.62 * area)
     if phase != "interphase":  # a dividing cell rounds up, a dying one shrinks
         area *= 0.55 if phase == "mitotic" else 0.3

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hcpl_kernel.simulation.anatomy import Anatomy
+from hcpl_kernel.simulation.anatomy import Anatomy, nuclear_dome
 from hcpl_kernel.simulation.culture import Culture
+from hcpl_kernel.simulation.look import Look
 from hcpl_kernel.simulation.texture import blur, fibres, grain, sample_points, spots
 
 
@@ -19,7 +20,7 @@ def between_cells(rng: np.random.Generator, count: int, low: float, high: float)
     return np.exp(rng.normal(0, variation, count) - variation**2 / 2)
 
 
-def microtubule_light(rng: np.random.Generator, anatomy: Anatomy, culture: Culture) -> np.ndarray:
+def microtubule_light(rng: np.random.Generator, anatomy: Anatomy, culture: Culture, look: Look) -> np.ndarray:
     """(H, W) float32: curved fibres, denser round the nucleus; asters and spindles in dividing cells."""
     shape, pixel = anatomy.shape, anatomy.pixel
     gains = between_cells(rng, anatomy.count, 0.03, 0.22) * np.where(anatomy.dying, 1.8, 1.0)
@@ -36,7 +37,7 @@ def microtubule_light(rng: np.random.Generator, anatomy: Anatomy, culture: Cultu
 
     rim = rng.uniform(0, 1.2) * (rng.random() < 0.4) * np.exp(-anatomy.edge / np.float32(rng.uniform(0.5, 1.2)))
     profile = _profile(rng, anatomy) * (1 + rim)
-    dark = 1 - rng.uniform(0.5, 0.9) * anatomy.nucleus_soft
+    dark = 1 - rng.uniform(*look.dark_nucleus[0]) * nuclear_dome(rng, anatomy, look)
     haze = blur(drawn, rng.uniform(0.8, 2.0), pixel) * rng.uniform(0.15, 0.5)
     rough = grain(rng, shape, pixel, rng.uniform(0.5, 0.9))
     light = (drawn + haze * rough + rng.uniform(0.08, 0.25) * rough) * profile * dark
@@ -71,13 +72,13 @@ def spindle_light(rng: np.random.Generator, anatomy: Anatomy, chosen: np.ndarray
     return np.minimum(light, 3)
 
 
-def reticulum_light(rng: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
+def reticulum_light(rng: np.random.Generator, anatomy: Anatomy, look: Look) -> np.ndarray:
     """(H, W) float32: grainy mesh, brightest at the nucleus, fading to the edge; the nucleus dark but not empty."""
     shape, pixel = anatomy.shape, anatomy.pixel
     gains = between_cells(rng, anatomy.count, 0.05, 0.3) * np.where(anatomy.dying, 1.8, 1.0)
     mesh = grain(rng, shape, pixel, rng.uniform(0.35, 0.75), ((0.1, 1.0), (0.35, 0.8), (0.9, rng.uniform(0.3, 1.0))))
     rim = rng.uniform(0, 0.6) * (rng.random() < 0.3) * np.exp(-anatomy.outside_nucleus / np.float32(0.5))
-    dark = 1 - rng.uniform(0.45, 0.92) * anatomy.nucleus_soft
+    dark = 1 - rng.uniform(*look.dark_nucleus[1]) * nuclear_dome(rng, anatomy, look)
     light = mesh * (_profile(rng, anatomy) + rim) * dark * _vacuoles(rng, anatomy)
     return light * anatomy.spread(gains) * anatomy.cell_soft
 

@@ -11,9 +11,10 @@ import numpy as np
 from hcpl_kernel.simulation._kernels import largest_in_each
 from hcpl_kernel.simulation.anatomy import Anatomy
 from hcpl_kernel.simulation.annotation import NEGATIVE
+from hcpl_kernel.simulation.look import Look
 from hcpl_kernel.simulation.markers import between_cells
 from hcpl_kernel.simulation.protein_patterns import PAINTERS, Stage, unspecific_stain
-from hcpl_kernel.simulation.texture import blur
+from hcpl_kernel.simulation.texture import blur, grain
 
 SMALLEST_SEEN = 0.25  # um2 of a compartment, below which a cell does not show its pattern
 SMALLEST_SHARE = 0.4  # of all light in a compartment, below which other light hides the pattern: our choice
@@ -21,12 +22,13 @@ LARGEST_HINT = 0.35  # of a carrier's light in a cell that does not carry the cl
 
 
 def protein_light(
-    rng: np.random.Generator, stage: Stage, cell_classes: np.ndarray
+    rng: np.random.Generator, stage: Stage, cell_classes: np.ndarray, look: Look
 ) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
     """Paint the protein of a field.
 
     Args:
         cell_classes: (n, 19) bool, what each cell carries.
+        look: whether cells are thin at their edge, and the stain is made of clusters.
 
     Returns:
         light (H, W) float32; seen (n, 19) bool, what of `cell_classes` can be seen (a cut cell may be without the
@@ -50,7 +52,21 @@ def protein_light(
     for kind, compartment in compartments.items():
         seen[:, kind] = cell_classes[:, kind] & _shows(anatomy, lights[kind], light, compartment)
     seen[:, NEGATIVE] = ~seen.any(axis=1)
+    if look.thin_edge:
+        light = light * _thickness(rng, anatomy, look.thin_edge)
+    if look.clusters:
+        light = light * _clusters(rng, anatomy, look.clusters)
     return light, seen, compartments
+
+
+def _thickness(rng: np.random.Generator, anatomy: Anatomy, largest: float) -> np.ndarray:
+    """(H, W) float32 factor: cells are thin at their edge."""
+    return 1 - rng.uniform(0, largest) * np.exp(-anatomy.edge / np.float32(rng.uniform(1, 3)))
+
+
+def _clusters(rng: np.random.Generator, anatomy: Anatomy, largest: float) -> np.ndarray:
+    """(H, W) float32 factor: a stain is made of clusters of antibodies, in some fields hardly, in others strongly."""
+    return grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0, largest), ((rng.uniform(0.1, 0.32), 1.0),))
 
 
 def _shows(anatomy: Anatomy, own: np.ndarray, light: np.ndarray, compartment: np.ndarray) -> np.ndarray:

@@ -18,11 +18,13 @@ from hcpl_kernel.simulation.texture import blur, fibres, grain, noise, points_in
 
 @dataclass(frozen=True)
 class Stage:
-    """What the painters see: the geography and the light of the microtubule and reticulum channels."""
+    """What the painters see, (H, W) float32: the geography, the light of the microtubule and reticulum channels, and what
+    a protein gives that fills the nucleus (:func:`hcpl_kernel.simulation.anatomy.nuclear_dome`)."""
 
     anatomy: Anatomy
     microtubules: np.ndarray
     reticulum: np.ndarray
+    filled_nucleus: np.ndarray
 
 
 Painter = Callable[[np.random.Generator, Stage], np.ndarray]
@@ -32,7 +34,7 @@ def unspecific_stain(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     """Stain that means nothing: faint, over the whole cell, more or less in the nucleus, grainy, with specks."""
     anatomy = stage.anatomy
     level = np.float32(np.exp(rng.uniform(np.log(0.06), np.log(0.45))))
-    inside = 1 + rng.uniform(-0.5, 1.2) * anatomy.nucleus_soft * (1 - 0.6 * anatomy.nucleoli) * _gaps(rng, anatomy, 0.3)
+    inside = 1 + rng.uniform(-0.5, 1.2) * stage.filled_nucleus * (1 - 0.6 * anatomy.nucleoli) * _gaps(rng, anatomy, 0.3)
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.5, 1.0))
     light = level * inside * rough * anatomy.cell_soft * (1.2 - 0.6 * np.minimum(anatomy.radial, 1))
     count = rng.poisson(np.count_nonzero(anatomy.cells) * anatomy.pixel**2 * np.exp(rng.uniform(-8.5, -4.5)))
@@ -46,14 +48,14 @@ def _nucleoplasm(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.3, 0.9), scales) * _gaps(rng, anatomy, 0.45)
     holes = 1 - rng.uniform(0.3, 0.95) * anatomy.nucleoli
     leak = rng.uniform(0.02, 0.22) * (1 - anatomy.nucleus_soft) * (1 - 0.7 * np.minimum(anatomy.radial, 1))
-    return rough * (anatomy.nucleus_soft * holes + leak) * _divided(anatomy, 0.5)
+    return rough * (stage.filled_nucleus * holes + leak) * _divided(anatomy, 0.5)
 
 
 def _nuclear_membrane(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     anatomy = stage.anatomy
     rim = np.exp(-((anatomy.inside_nucleus - 0.25) ** 2 + anatomy.outside_nucleus**2) / np.float32(2 * 0.3**2))
     folds = np.exp(-((noise(rng, anatomy.shape, 1.8, anatomy.pixel) / 0.06) ** 2)) * (anatomy.inside_nucleus > 0.3)
-    inner = rng.uniform(0.2, 0.7) * anatomy.nucleus_soft * (1 - 0.5 * anatomy.nucleoli)
+    inner = rng.uniform(0.2, 0.7) * stage.filled_nucleus * (1 - 0.5 * anatomy.nucleoli)
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.35, 0.6))
     around = rng.uniform(0.1, 0.5) * anatomy.near_nucleus(3.0)
     patchy = np.clip(1 + 0.3 * noise(rng, anatomy.shape, 1.5, anatomy.pixel), 0.3, 2)
@@ -71,7 +73,7 @@ def _nucleoli(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     filled = 1 - rng.uniform(0, 0.8) * (rng.random() < 0.35)  # the rim alone is bright in some fields
     rough = grain(rng, anatomy.shape, anatomy.pixel, rng.uniform(0.2, 0.45))
     light = rng.uniform(1.8, 4.0) * (filled * body + (1 - filled) * ring)
-    return rough * (light + rng.uniform(0.02, 0.8) * anatomy.nucleus_soft * _gaps(rng, anatomy, 0.35))
+    return rough * (light + rng.uniform(0.02, 0.8) * stage.filled_nucleus * _gaps(rng, anatomy, 0.35))
 
 
 def _fibrillar_centre(rng: np.random.Generator, stage: Stage) -> np.ndarray:
@@ -83,7 +85,7 @@ def _fibrillar_centre(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     size = 0.33 * np.exp(rng.normal(0, 0.25, len(y)))
     dots = spots(anatomy.shape, anatomy.pixel, y, x, size, rng.uniform(1.8, 4, len(y)))
     return np.minimum(dots, 5) + grain(rng, anatomy.shape, anatomy.pixel, 0.4) * (
-        rng.uniform(0.03, 0.5) * anatomy.nucleus_soft * _gaps(rng, anatomy, 0.35) + 0.25 * anatomy.nucleoli
+        rng.uniform(0.03, 0.5) * stage.filled_nucleus * _gaps(rng, anatomy, 0.35) + 0.25 * anatomy.nucleoli
     )
 
 
@@ -101,7 +103,7 @@ def _speckles(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     room = np.clip(depth / 0.8, 0, 1) * (1 - anatomy.nucleoli)
     rough = grain(rng, anatomy.shape, anatomy.pixel, 0.35)
     return rough * (
-        rng.uniform(1.5, 4.5) * patches * room + rng.uniform(0.05, 0.7) * anatomy.nucleus_soft * (1 - 0.8 * anatomy.nucleoli)
+        rng.uniform(1.5, 4.5) * patches * room + rng.uniform(0.05, 0.7) * stage.filled_nucleus * (1 - 0.8 * anatomy.nucleoli)
     )
 
 
@@ -115,7 +117,7 @@ def _nuclear_bodies(rng: np.random.Generator, stage: Stage) -> np.ndarray:
     dots = spots(anatomy.shape, anatomy.pixel, y, x, size, rng.uniform(2, 4.5, len(y)))
     rough = grain(rng, anatomy.shape, anatomy.pixel, 0.45) * _gaps(rng, anatomy, 0.35)
     hazy = _haze(rng, anatomy, 0.5) * (rng.random() < 0.5)
-    return dots + rough * (hazy + rng.uniform(0.05, 0.8) * anatomy.nucleus_soft * (1 - 0.7 * anatomy.nucleoli))
+    return dots + rough * (hazy + rng.uniform(0.05, 0.8) * stage.filled_nucleus * (1 - 0.7 * anatomy.nucleoli))
 
 
 def _reticulum(rng: np.random.Generator, stage: Stage) -> np.ndarray:

@@ -14,7 +14,7 @@ from hcpl_kernel.errors import InputError, SettingsError
 from hcpl_kernel.simulation import simulate_field
 from hcpl_kernel.submission import decode_mask
 from tools.simulate.__main__ import main
-from tools.simulate.dataset import DatasetSettings, make_dataset
+from tools.simulate.dataset import DatasetSettings, describe_dataset, make_dataset
 from tools.simulate.sheet import contact_sheet
 from tools.simulate.statistics import measure_folder, report
 
@@ -78,6 +78,21 @@ def test_a_folder_with_other_settings_is_refused(dataset: Path) -> None:
     assert json.loads((dataset / "settings.json").read_text())["seed"] == 4
     with pytest.raises(SettingsError, match="other settings"):
         make_dataset(DatasetSettings(fields=2, seed=5, size=192), dataset)
+
+
+def test_the_look_is_recorded_and_older_sets_are_plain(dataset: Path, tmp_path: Path) -> None:
+    made = json.loads((dataset / "settings.json").read_text())
+    assert made["look"] == "plain" and "look" not in (describe_dataset(dataset) or "")
+    rough = {"fields": 1, "seed": 4, "size": 64, "look": "rough"}
+    make_dataset(DatasetSettings(**rough), tmp_path)
+    assert ", rough look, natural class frequencies, seed 4" in (describe_dataset(tmp_path) or "")
+    with pytest.raises(SettingsError, match="other settings"):
+        make_dataset(DatasetSettings(**rough | {"look": "plain"}), tmp_path)
+
+    older = json.loads((tmp_path / "settings.json").read_text())
+    del older["look"]
+    (tmp_path / "settings.json").write_text(json.dumps(older))
+    make_dataset(DatasetSettings(**rough | {"look": "plain"}), tmp_path)
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from tools.seed_weights import seed_folder
 from tools.simulate.dataset import DatasetSettings, make_dataset
 from tools.train.__main__ import main
 from tools.train.cell_set import CellSet, CellSource, make_cell_set
-from tools.train.last_layers import LastLayersTraining, teach_from_crops, train_last_layers
+from tools.train.last_layers import LastLayersTraining, teach_from_all, teach_from_crops, train_last_layers
 from tools.train.publish import publish_module
 from tools.train.run_lessons import teach_from_runs
 
@@ -134,6 +134,9 @@ def test_finished_runs_teach_with_the_cells_that_were_found(
     for own, image in zip(images, run.ids, strict=True):
         assert "|".join(map(str, np.flatnonzero(own))) == weak[image]
 
+    twice = teach_from_all([teach, teach])(load_network(ensemble, spec), spec)
+    assert len(twice.cells) == len(twice.images) == 4 and twice.source == f"{lessons.source}; {lessons.source}"
+
     weights, config = tmp_path / "weights", tmp_path / "config.json"
     shutil.copytree(tiny_run.weights, weights)
     config.write_text(json.dumps({"schema": 1, "networks": [name]}))
@@ -144,7 +147,7 @@ def test_finished_runs_teach_with_the_cells_that_were_found(
     assert (weights / spec.file).read_bytes() != (tiny_run.weights / spec.file).read_bytes()
 
     assert main(given) == 2
-    assert "expected --cells and --labels, or --run" in capsys.readouterr().err
+    assert "expected --cells with --labels, or --run, or both" in capsys.readouterr().err
     assert main([*given, "--run", str(tiny_run.work), str(tiny_run.fields)]) == 2  # its weights have changed since
     config.write_text(json.dumps({"schema": 1, "networks": ["cla_resnet"]}))
     given[-1] = str(tiny_run.weights)

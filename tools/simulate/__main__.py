@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hcpl_kernel.errors import HcplError
 from hcpl_kernel.simulation.annotation import FREQUENCIES
-from tools.simulate.dataset import DatasetSettings, make_dataset
+from hcpl_kernel.simulation.look import LOOKS
+from tools.simulate.dataset import PLAIN, DatasetSettings, make_dataset
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pixel-size", type=float, default=0.32, help="um per pixel (0.08 = full resolution)")
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8)
     parser.add_argument("--frequency", choices=FREQUENCIES, default="natural", help="how often each class occurs")
+    parser.add_argument("--look", choices=tuple(LOOKS), default=PLAIN, help="rough: as grainy and dark as real fields")
     parser.add_argument("--prefix", default="sim", help="what the IDs begin with")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; they do not change the result")
     given = parser.parse_args(arguments)
@@ -32,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             pixel_size=given.pixel_size,
             bits=given.bits,
             frequency=given.frequency,
+            look=given.look,
             prefix=given.prefix,
         )
         make_dataset(settings, given.output, given.jobs)

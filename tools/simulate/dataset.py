@@ -23,6 +23,8 @@ from hcpl_kernel.submission import encode_labels
 
 SEEDS_PER_BASE = 1_000_000
 SETTINGS_SCHEMA = 1
+PLAIN = "plain"
+"""The look of data sets whose settings name none: they are older than looks."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class DatasetSettings:
         pixel_size: um per pixel.
         bits: 8 or 16.
         frequency: "natural" or "balanced" class frequencies.
+        look: a key of :data:`hcpl_kernel.simulation.look.LOOKS`.
         prefix: what the fields' IDs begin with.
     """
 
@@ -46,6 +49,7 @@ class DatasetSettings:
     pixel_size: float = 0.32
     bits: int = 8
     frequency: str = "natural"
+    look: str = PLAIN
     prefix: str = "sim"
 
     def __post_init__(self) -> None:
@@ -75,7 +79,7 @@ def make_dataset(settings: DatasetSettings, output: Path, jobs: int = 1) -> None
         raise SettingsError(f"jobs is {jobs}, expected a positive number of processes")
     written = output / "settings.json"
     content: dict[str, Any] = {"schema": SETTINGS_SCHEMA} | asdict(settings)
-    if written.exists() and json.loads(written.read_text()) != content:
+    if written.exists() and {"look": PLAIN} | json.loads(written.read_text()) != content:
         raise SettingsError(f"{output} holds a data set with other settings (see settings.json); choose another folder")
     (output / "masks").mkdir(parents=True, exist_ok=True)
 
@@ -100,8 +104,9 @@ def describe_dataset(folder: Path) -> str | None:
     if not path.is_file():
         return None
     made = json.loads(path.read_text())
+    look = "" if made.get("look", PLAIN) == PLAIN else f"{made['look']} look, "
     return (
-        f"{made['fields']} simulated fields of {made['size']} px at {made['pixel_size']} um, "
+        f"{made['fields']} simulated fields of {made['size']} px at {made['pixel_size']} um, {look}"
         f"{made['frequency']} class frequencies, seed {made['seed']}"
     )
 
@@ -118,6 +123,7 @@ def _make_field(settings: DatasetSettings, output: Path, index: int) -> dict[str
         pixel_size=settings.pixel_size,
         bits=settings.bits,
         frequency=settings.frequency,
+        look=settings.look,
     )
     name = settings.field_id(index)
     for channel, plane in zip(CHANNELS, field.image, strict=True):

@@ -68,17 +68,16 @@ def _run(options: argparse.Namespace, values: dict[str, Any]) -> None:
         train_cells(training, cells, options.work, options.weights, options.labels, options.predict, validation)
     elif options.stage == "last-layers":
         from tools.train.cell_set import CellSet
-        from tools.train.last_layers import LastLayersTraining, teach_from_crops, train_last_layers
+        from tools.train.last_layers import LastLayersTraining, teach_from_all, teach_from_crops, train_last_layers
         from tools.train.run_lessons import teach_from_runs
 
         layers = from_mapping(LastLayersTraining, values, where)
-        if options.run:
-            teach = teach_from_runs(options.run, options.weights)
-        elif options.cells is not None and options.labels is not None:
-            teach = teach_from_crops(layers, CellSet.open(options.cells), options.labels, options.work)
-        else:
-            raise SettingsError("expected --cells and --labels, or --run")
-        train_last_layers(layers, teach, options.weights)
+        if (options.cells is None) != (options.labels is None) or (options.cells is None and not options.run):
+            raise SettingsError("expected --cells with --labels, or --run, or both")
+        teachers = [teach_from_runs(options.run, options.weights)] if options.run else []
+        if options.cells is not None:
+            teachers.append(teach_from_crops(layers, CellSet.open(options.cells), options.labels, options.work))
+        train_last_layers(layers, teach_from_all(teachers), options.weights)
     elif options.stage == "integrity":
         from tools.train.cell_set import CellSet
         from tools.train.integrity import IntegrityTraining, train_integrity
@@ -126,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         action="append",
         metavar=("WORK", "FIELDS"),
-        help="instead: the work folder of `hcpl predict --descriptors` and the simulated fields; may be repeated",
+        help="or, or besides: the work folder of `hcpl predict --descriptors` and the simulated fields; may be repeated",
     )
     integrity = stages.add_parser("integrity", help="both modules of the visual integrity detector")
     for stage in (cells, integrity):

@@ -123,6 +123,20 @@ def teach_from_crops(settings: LastLayersTraining, cells: CellSet, labels: Path,
     return teach
 
 
+def teach_from_all(teachers: Sequence[Teacher]) -> Teacher:
+    """Lessons of several teachers together."""
+
+    def teach(network: CellNetwork, spec: NetworkSpec) -> Lessons:
+        taught = [own(network, spec) for own in teachers]
+        return Lessons(
+            [pair for lessons in taught for pair in lessons.cells],
+            [pair for lessons in taught for pair in lessons.images],
+            "; ".join(lessons.source for lessons in taught),
+        )
+
+    return teach
+
+
 def train_last_layers(settings: LastLayersTraining, teach: Teacher, weights: Path) -> None:
     """Fit and publish the last layers of networks.
 

@@ -18,8 +18,7 @@ MINI = Path(__file__).resolve().parents[2] / "weights" / "mini"
 
 @dataclasses.dataclass(frozen=True)
 class TinyRun:
-    """Three simulated fields with their truth, predicted by one DSA, whose descriptors are kept, and two CLAs of
-    weights/mini on true label maps."""
+    """Three simulated fields with their truth, predicted by one DSA and two CLAs of weights/mini on true label maps."""
 
     fields: Path
     weights: Path
@@ -46,14 +45,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
             shutil.copy(path, weights)
     run(
         PredictSettings(
-            fields,
-            weights,
-            submission,
-            work=folder / "work",
-            labels=fields / "masks",
-            pixel_size=0.32,
-            device="cpu",
-            descriptors=("dsa_efficientnet",),
+            fields, weights, submission, work=folder / "work", labels=fields / "masks", pixel_size=0.32, device="cpu"
         )
     )
     return TinyRun(fields, weights, folder / "work", submission)

@@ -18,6 +18,8 @@ from hcpl_kernel.models.ensemble import read_ensemble, write_ensemble
 from hcpl_kernel.models.weights import verify_parts
 from hcpl_kernel.networks.loading import load_network
 from hcpl_kernel.pipeline.inference import network_input
+from hcpl_kernel.pipeline.run import run
+from hcpl_kernel.settings import PredictSettings
 from tests.toy_ensemble import network
 from tools.calibrate.evidence import from_simulation, known_cells
 from tools.finished_run import open_run
@@ -116,22 +118,26 @@ def test_what_does_not_fit_is_refused(cells: CellSet, weights: Path, tmp_path: P
 def test_finished_runs_teach_with_the_cells_that_were_found(
     tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = "dsa_efficientnet"
+    name, work = "dsa_efficientnet", tmp_path / "run"
+    shutil.copytree(tiny_run.work, work)
+    fields, masks = tiny_run.fields, tiny_run.fields / "masks"
+    asked = {"work": work, "labels": masks, "pixel_size": 0.32, "device": "cpu", "descriptors": (name,)}
+    run(PredictSettings(fields, tiny_run.weights, tmp_path / "submission.csv", **asked))
     ensemble = read_ensemble(tiny_run.weights)
     spec = next(spec for spec in ensemble.networks if spec.name == name)
-    teach = teach_from_runs([(tiny_run.work, tiny_run.fields)] * 2, tiny_run.weights)
+    teach = teach_from_runs([(work, tiny_run.fields)] * 2, tiny_run.weights)
     lessons = teach(load_network(ensemble, spec), spec)
     assert len(lessons.cells) == len(lessons.images) == 2
     (described, labels), (fullest, images) = lessons.cells[0], lessons.images[0]
-    run = open_run(tiny_run.work, tiny_run.weights)
-    rows, truth = known_cells(run, from_simulation(run, tiny_run.fields))
+    finished = open_run(work, tiny_run.weights)
+    rows, truth = known_cells(finished, from_simulation(finished, tiny_run.fields))
     np.testing.assert_array_equal(labels, truth)
-    found = np.load(tiny_run.work / "descriptors" / f"{name}.npz")["descriptors"].astype(np.float32)
+    found = np.load(work / "descriptors" / f"{name}.npz")["descriptors"].astype(np.float32)
     np.testing.assert_array_equal(described, found[rows])
     for field, own in enumerate(fullest):
-        np.testing.assert_array_equal(own, found[run.field_of_cell == field].max(0, initial=0))
+        np.testing.assert_array_equal(own, found[finished.field_of_cell == field].max(0, initial=0))
     weak = pd.read_csv(tiny_run.fields / "train.csv", dtype=str).set_index("ID")["Label"]
-    for own, image in zip(images, run.ids, strict=True):
+    for own, image in zip(images, finished.ids, strict=True):
         assert "|".join(map(str, np.flatnonzero(own))) == weak[image]
 
     twice = teach_from_all([teach, teach])(load_network(ensemble, spec), spec)
@@ -141,17 +147,17 @@ def test_finished_runs_teach_with_the_cells_that_were_found(
     shutil.copytree(tiny_run.weights, weights)
     config.write_text(json.dumps({"schema": 1, "networks": [name]}))
     given = ["last-layers", "--config", str(config), "--work", str(tmp_path), "--weights", str(weights)]
-    assert main([*given, "--run", str(tiny_run.work), str(tiny_run.fields)]) == 0
+    assert main([*given, "--run", str(work), str(tiny_run.fields)]) == 0
     after = next(spec for spec in read_ensemble(weights).networks if spec.name == name)
     assert "found cells of 3 simulated fields" in after.provenance["last_layer"]
     assert (weights / spec.file).read_bytes() != (tiny_run.weights / spec.file).read_bytes()
 
     assert main(given) == 2
     assert "expected --cells with --labels, or --run, or both" in capsys.readouterr().err
-    assert main([*given, "--run", str(tiny_run.work), str(tiny_run.fields)]) == 2  # its weights have changed since
+    assert main([*given, "--run", str(work), str(tiny_run.fields)]) == 2  # its weights have changed since
     config.write_text(json.dumps({"schema": 1, "networks": ["cla_resnet"]}))
     given[-1] = str(tiny_run.weights)
-    assert main([*given, "--run", str(tiny_run.work), str(tiny_run.fields)]) == 2
+    assert main([*given, "--run", str(work), str(tiny_run.fields)]) == 2
     assert "has no descriptors of cla_resnet" in capsys.readouterr().err
 
 

@@ -19,7 +19,7 @@ from hcpl_kernel.simulation.annotation import (
 from hcpl_kernel.simulation.camera import expose
 from hcpl_kernel.simulation.culture import draw_culture
 from hcpl_kernel.simulation.layout import make_layout
-from hcpl_kernel.simulation.look import LOOKS
+from hcpl_kernel.simulation.look import LOOKS, PLAIN
 from hcpl_kernel.simulation.markers import microtubule_light, nuclear_light, reticulum_light
 from hcpl_kernel.simulation.protein import protein_light
 from hcpl_kernel.simulation.protein_patterns import Stage
@@ -67,7 +67,7 @@ def simulate_field(
     bits: int = 8,
     classes: Sequence[int] | None = None,
     frequency: str = "natural",
-    look: str = "plain",
+    look: str = PLAIN,
 ) -> SimulatedField:
     """Make a field of view with known truth; the same arguments always give the same field.
 

@@ -32,8 +32,9 @@ class Look:
     subtracted: tuple[Range, Range, Range, Range] | None
 
 
+PLAIN = "plain"
 LOOKS: Mapping[str, Look] = {
-    "plain": Look(
+    PLAIN: Look(
         nucleus_area=132.0,
         dome=0.0,
         thin_edge=0.0,
@@ -42,7 +43,7 @@ LOOKS: Mapping[str, Look] = {
         brightness=(130.0, 0.5),
         subtracted=None,
     ),
-    # medians of real fields, and of simulated ones that look plain and rough: `benchmarks/real_fields.md`
+    # statistics of real fields, and of simulated ones of both looks: `benchmarks/real_fields.md`
     "rough": Look(
         nucleus_area=150.0,
         dome=0.7,

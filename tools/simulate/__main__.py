@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hcpl_kernel.errors import HcplError
 from hcpl_kernel.simulation.annotation import FREQUENCIES
-from hcpl_kernel.simulation.look import LOOKS
-from tools.simulate.dataset import PLAIN, DatasetSettings, make_dataset
+from hcpl_kernel.simulation.look import LOOKS, PLAIN
+from tools.simulate.dataset import DatasetSettings, make_dataset
 
 
 def main(arguments: list[str] | None = None) -> int:

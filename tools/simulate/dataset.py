@@ -19,12 +19,11 @@ from hcpl_kernel.errors import SettingsError
 from hcpl_kernel.fields.channels import CHANNELS
 from hcpl_kernel.runtime.atomic import atomic_open, atomic_path
 from hcpl_kernel.simulation import SimulatedField, simulate_field
+from hcpl_kernel.simulation.look import PLAIN
 from hcpl_kernel.submission import encode_labels
 
 SEEDS_PER_BASE = 1_000_000
 SETTINGS_SCHEMA = 1
-PLAIN = "plain"
-"""The look of data sets whose settings name none: they are older than looks."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ def make_dataset(settings: DatasetSettings, output: Path, jobs: int = 1) -> None
         raise SettingsError(f"jobs is {jobs}, expected a positive number of processes")
     written = output / "settings.json"
     content: dict[str, Any] = {"schema": SETTINGS_SCHEMA} | asdict(settings)
+    # data sets whose settings name no look are older than looks
     if written.exists() and {"look": PLAIN} | json.loads(written.read_text()) != content:
         raise SettingsError(f"{output} holds a data set with other settings (see settings.json); choose another folder")
     (output / "masks").mkdir(parents=True, exist_ok=True)

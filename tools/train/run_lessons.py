@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hcpl_kernel.errors import InputError
 from hcpl_kernel.models.network_spec import NetworkSpec
 from hcpl_kernel.networks.base import CellNetwork
-from hcpl_kernel.scoring.labelled import parse_classes, read_label_table
+from hcpl_kernel.scoring.labelled import read_image_labels
 from tools.calibrate.evidence import from_simulation, known_cells, source_of
 from tools.finished_run import FinishedRun, open_run
 from tools.train.last_layers import Lessons, Teacher, fullest
@@ -60,11 +60,10 @@ def _descriptors(run: FinishedRun, name: str) -> NDArray[np.float32]:
 
 def _image_labels(run: FinishedRun, path: Path) -> NDArray[np.float32]:
     """(F, K) the weak labels of a run's images."""
-    table = read_label_table(path, ("ID", "Label"))
-    of_image = {str(name): text for name, text in zip(table["ID"], table["Label"], strict=True)}
+    of_image = read_image_labels(path, run.ensemble.classes)
     labels = np.zeros((len(run.ids), len(run.ensemble.classes)), np.float32)
     for field, name in enumerate(run.ids):
         if name not in of_image:
             raise InputError(f"{path} has no row for {name}, which {run.work} has predicted")
-        labels[field, sorted(parse_classes(of_image[name], run.ensemble.classes, path))] = 1
+        labels[field, sorted(of_image[name])] = 1
     return labels
